@@ -1,0 +1,11 @@
+DROP TABLE timers;
+DROP TABLE idempotency_keys;
+DROP TABLE gig_cell_changes;
+DROP TABLE gig_cells;
+DROP TABLE gig_events;
+DROP TABLE gig_assignments;
+DROP TABLE gigs;
+DROP FUNCTION gigs_count_cell();
+DROP FUNCTION gigs_guard();
+DROP TABLE sessions;
+DROP TABLE users;

@@ -1,0 +1,44 @@
+// Points on the earth: WGS 84 degrees, the cells that the map counts in, and the blur that keeps a stranger from
+// learning where somebody lives.
+#pragma once
+#include <cstdint>
+#include <string_view>
+
+#include "core/ids.hpp"
+
+namespace hourz {
+
+struct Latitude {
+  double degrees = 0;  ///< -90..90
+  bool operator==(const Latitude&) const = default;
+};
+
+struct Longitude {
+  double degrees = 0;  ///< -180..180
+  bool operator==(const Longitude&) const = default;
+};
+
+struct Point {
+  double latitude = 0;   ///< degrees, -90..90
+  double longitude = 0;  ///< degrees, -180..180
+  bool operator==(const Point&) const = default;
+};
+
+/// The public point of a place: moved by 0.6 to 1 times `radius_m` in a direction that only the server can know, or the
+/// place itself when `radius_m` is 0. The same owner and place (to some 11 m) always give the same point, so that
+/// neither asking again nor posting again averages it away. `key` is the server's secret.
+Point blurred(std::string_view key, const Uuid& owner, Point place, double radius_m);
+
+/// Cells of the map: the web-mercator square (EPSG:3857, latitudes to ±85.0511) cut into 2^level by 2^level, y counted
+/// from the north. Latitudes beyond fall into the outermost row.
+inline constexpr int finest_cell_level = 20;
+
+struct Cell {
+  std::int32_t x = 0;
+  std::int32_t y = 0;
+  bool operator==(const Cell&) const = default;
+};
+
+Cell cell_of(Point point, int level = finest_cell_level);
+
+}  // namespace hourz

@@ -1,0 +1,120 @@
+// What can go wrong, and how a client hears of it. One table gives each error its stable word, status and title; it is
+// also what the OpenAPI document and the error catalogue are made from. A Problem is thrown: whatever transaction is
+// open then is rolled back by unwinding, so an error never leaves half a change.
+#pragma once
+#include <array>
+#include <boost/json/object.hpp>
+#include <exception>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace hourz {
+
+// word, status, title
+#define HOURZ_ERRORS(X)                                                                                 \
+  X(malformed_request, 400, "The request cannot be read")                                               \
+  X(malformed_json, 400, "The body is not JSON")                                                        \
+  X(duplicate_parameter, 400, "A query parameter stands twice")                                         \
+  X(invalid_cursor, 400, "The cursor is not one that this list gave")                                   \
+  X(invalid_idempotency_key, 400, "The idempotency key is not 1 to 255 visible characters")              \
+  X(unauthenticated, 401, "A valid access token is needed")                                             \
+  X(invalid_credentials, 401, "Email or password is wrong")                                             \
+  X(token_expired, 401, "The token has ended")                                                          \
+  X(token_invalid, 401, "The token is not valid")                                                       \
+  X(token_reused, 401, "The refresh token was used before; the session has ended")                      \
+  X(session_ended, 401, "The session has ended")                                                        \
+  X(forbidden, 403, "This is not yours to do")                                                          \
+  X(account_suspended, 403, "The account is suspended")                                                 \
+  X(not_found, 404, "There is no such thing")                                                           \
+  X(method_not_allowed, 405, "The resource does not know this method")                                  \
+  X(request_timeout, 408, "The request took too long to arrive")                                        \
+  X(email_taken, 409, "There is an account with this email")                                            \
+  X(profile_already_set_up, 409, "The profile is set up already")                                       \
+  X(location_required, 409, "Set a location first")                                                     \
+  X(own_gig, 409, "The gig is your own")                                                                \
+  X(gig_already_taken, 409, "Another helper was faster")                                                \
+  X(gig_not_open, 409, "The gig is no longer open")                                                     \
+  X(gig_not_editable, 409, "The gig can be changed only while it is pending")                           \
+  X(invalid_transition, 409, "The gig cannot go there from where it is")                                \
+  X(idempotency_in_progress, 409, "The first request with this idempotency key is still running")       \
+  X(length_required, 411, "A Content-Length is needed")                                                 \
+  X(precondition_failed, 412, "The resource has changed since it was read")                             \
+  X(body_too_large, 413, "The body is larger than this resource takes")                                 \
+  X(target_too_long, 414, "The request target is too long")                                             \
+  X(unsupported_media_type, 415, "The resource does not take this media type")                          \
+  X(expectation_failed, 417, "The expectation is not one the server knows")                             \
+  X(misdirected_request, 421, "The request is for another host")                                        \
+  X(validation_failed, 422, "Some fields are not valid")                                                \
+  X(idempotency_key_reused, 422, "The idempotency key was used with another request")                   \
+  X(rate_limited, 429, "Too many requests")                                                             \
+  X(headers_too_large, 431, "The header section is too large")                                          \
+  X(internal_error, 500, "Something went wrong on our side")                                            \
+  X(not_implemented, 501, "The server does not know this method or transfer coding")                    \
+  X(service_unavailable, 503, "The service cannot answer just now")                                     \
+  X(overloaded, 503, "The service has more work than it can take just now")                             \
+  X(deadline_exceeded, 503, "The answer was not ready in time; it may or may not have taken effect")
+
+enum class ErrorCode {
+#define HOURZ_ERROR_ENUM(word, status, title) word,
+  HOURZ_ERRORS(HOURZ_ERROR_ENUM)
+#undef HOURZ_ERROR_ENUM
+};
+
+struct ErrorInfo {
+  ErrorCode code;
+  std::string_view word;
+  int status;
+  std::string_view title;
+};
+
+inline constexpr auto error_table = std::to_array<ErrorInfo>({
+#define HOURZ_ERROR_ROW(word, status, title) {ErrorCode::word, #word, status, title},
+    HOURZ_ERRORS(HOURZ_ERROR_ROW)
+#undef HOURZ_ERROR_ROW
+});
+
+constexpr const ErrorInfo& info_of(ErrorCode code) { return error_table[static_cast<std::size_t>(code)]; }
+
+/// One fault of a request: which field (`title`, `filters.radius_km`, `images[2]`), a stable word, a sentence.
+struct Fault {
+  std::string field;
+  std::string code;
+  std::string message;
+};
+
+struct Problem : std::exception {
+  ErrorCode code;
+  std::string detail;                    ///< a sentence for the caller; the table's title when empty
+  std::vector<Fault> faults;             ///< of a 422, every one
+  boost::json::object extra;             ///< further members, as `current_status`
+  std::optional<int> retry_after_s;      ///< of a 429 or 503
+  std::vector<std::pair<std::string, std::string>> headers;  ///< as `Allow`
+
+  explicit Problem(ErrorCode error, std::string text = {}) : code(error), detail(std::move(text)) {}
+  explicit Problem(std::vector<Fault> all) : code(ErrorCode::validation_failed), faults(std::move(all)) {}
+
+  Problem&& with(std::string_view member, boost::json::value value) && {
+    extra[member] = std::move(value);
+    return std::move(*this);
+  }
+  Problem&& retry_after(int seconds) && {
+    retry_after_s = seconds;
+    return std::move(*this);
+  }
+  Problem&& header(std::string name, std::string value) && {
+    headers.emplace_back(std::move(name), std::move(value));
+    return std::move(*this);
+  }
+  const char* what() const noexcept override { return info_of(code).word.data(); }
+};
+
+/// A 422 with one fault.
+inline Problem invalid(std::string field, std::string code, std::string message) {
+  std::vector<Fault> faults;
+  faults.push_back({std::move(field), std::move(code), std::move(message)});
+  return Problem(std::move(faults));
+}
+
+}  // namespace hourz

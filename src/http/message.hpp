@@ -1,0 +1,77 @@
+// A request and a response as rooms and pipeline see them: plain values, no Beast.
+#pragma once
+#include <boost/asio/awaitable.hpp>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace hourz::http {
+
+enum class Method { get, head, post, put, patch, del, options, other };
+
+struct Header {
+  std::string name;  ///< in lower case
+  std::string value;
+};
+
+/// The head of a request, already held to RFC 9112 by the session: one valid Host, no transfer coding, no folded or
+/// doubled singleton field, origin-form or absolute-form target.
+struct RequestHead {
+  Method method = Method::other;
+  std::string method_text;  ///< as sent, for 501
+  std::string target;       ///< path and query as sent, without scheme and authority
+  std::vector<Header> headers;
+  std::optional<std::uint64_t> content_length;
+  std::string peer;         ///< the peer's address in text, without port
+
+  /// The value of a field, or nothing. `name` in lower case.
+  std::optional<std::string_view> header(std::string_view name) const {
+    for (const Header& h : headers) {
+      if (h.name == name) return h.value;
+    }
+    return std::nullopt;
+  }
+};
+
+struct Response {
+  int status = 200;
+  std::vector<std::pair<std::string, std::string>> headers;  ///< without Content-Length, Connection and Date
+  std::string content_type;                                  ///< empty when there is no body
+  std::string body;
+  std::shared_ptr<const void> keep_alive;  ///< owns what `static_body` points into, when that is not static
+  std::string_view static_body;            ///< sent instead of `body` when not empty: embedded files are not copied
+  bool close = false;                      ///< end the connection after this answer
+};
+
+/// What the service makes of a head before a byte of the body is read: an endpoint, caller and so on. Opaque to net.
+struct Admission {
+  virtual ~Admission() = default;
+};
+
+struct Admitted {
+  std::unique_ptr<Admission> admission;  ///< set when the body is wanted
+  std::optional<Response> refusal;       ///< else the final answer; the body, if any, stays unread
+  std::uint64_t body_limit = 0;          ///< bytes; a larger Content-Length is refused by the service itself
+};
+
+/// What a session talks to. One per shard; used from the shard's thread alone.
+class Service {
+ public:
+  virtual ~Service() = default;
+
+  /// Decides on the head: route, caller, content type, length. Never throws.
+  virtual boost::asio::awaitable<Admitted> admit(RequestHead head) = 0;
+
+  /// Runs the endpoint on the whole request. Never throws.
+  virtual boost::asio::awaitable<Response> respond(std::unique_ptr<Admission> admission, std::string body) = 0;
+
+  /// The answer to a request that broke HTTP itself, as 400, 408, 411, 414, 417, 421, 431 or 501; the session closes
+  /// after it.
+  virtual Response refuse(int status, std::string_view detail) = 0;
+};
+
+}  // namespace hourz::http
