@@ -19,14 +19,14 @@
 namespace hourz::net {
 
 struct Limits {
-  std::size_t header_bytes = 8192;                  ///< start line and fields together
+  std::size_t header_bytes = 8192;  ///< start line and fields together
   std::size_t header_fields = 100;
-  std::size_t connections = 10'000;                 ///< past which new ones are closed at once
-  std::uint32_t requests_per_connection = 100'000;  ///< then `Connection: close`
-  std::chrono::milliseconds idle_timeout{60'000};   ///< between two requests
-  std::chrono::milliseconds header_timeout{10'000}; ///< from a head's first byte to its last
-  std::chrono::milliseconds body_timeout{15'000};   ///< for the whole of a body of up to 1 MiB
-  std::chrono::milliseconds write_timeout{15'000};  ///< for a whole answer
+  std::size_t connections = 10'000;                  ///< past which new ones are closed at once
+  std::uint32_t requests_per_connection = 100'000;   ///< then `Connection: close`
+  std::chrono::milliseconds idle_timeout{60'000};    ///< between two requests
+  std::chrono::milliseconds header_timeout{10'000};  ///< from a head's first byte to its last
+  std::chrono::milliseconds body_timeout{15'000};    ///< for the whole of a body of up to 1 MiB
+  std::chrono::milliseconds write_timeout{15'000};   ///< for a whole answer
 };
 
 /// One io_context, run by one thread, and what serves its connections.

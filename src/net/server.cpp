@@ -1,0 +1,221 @@
+#include "net/server.hpp"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <system_error>
+
+#include "net/shard.hpp"
+
+namespace hourz::net {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using boost::system::error_code;
+using namespace std::chrono_literals;
+
+constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
+constexpr auto tick_interval = 100ms;
+constexpr auto accept_pause = 100ms;
+constexpr auto drain_poll = 5ms;
+
+/// A peer that went before it was accepted; the next one may be fine. All else (no descriptors, no memory) lasts for a
+/// while, and asking again at once would only burn the processor.
+bool peer_gone(const error_code& ec) {
+  return ec == asio::error::connection_aborted || ec == asio::error::connection_reset ||
+         ec == boost::system::errc::protocol_error || ec == asio::error::interrupted;
+}
+
+[[noreturn]] void fail(const error_code& ec, const std::string& address, std::uint16_t port) {
+  throw std::system_error(static_cast<std::error_code>(ec),
+                          "cannot listen on " + address + " port " + std::to_string(port));
+}
+
+}  // namespace
+
+// ---- a shard ----------------------------------------------------------------------------------------------------
+
+void ShardContext::add(Connection& connection) {
+  connection.index = connections_.size();
+  connections_.push_back(&connection);
+  if (!ticking_) start_tick();
+}
+
+void ShardContext::remove(Connection& connection) {
+  connections_.back()->index = connection.index;
+  connections_[connection.index] = connections_.back();
+  connections_.pop_back();
+}
+
+void ShardContext::start_tick() {
+  ticking_ = true;
+  tick_.expires_after(tick_interval);
+  tick_.async_wait([self = shared_from_this()](const error_code& ec) {
+    if (!ec) self->on_tick();
+  });
+}
+
+void ShardContext::on_tick() {
+  const Clock::time_point now = Clock::now();
+  for (Connection* connection : connections_) {
+    if (connection->deadline > now) continue;
+    error_code ec;
+    // A reader is woken to answer 408; a second time, or with an answer half sent, there is nothing left to say.
+    const bool may_answer = connection->phase == Phase::head || connection->phase == Phase::body;
+    if (may_answer && !connection->expired) {
+      connection->socket.cancel(ec);
+    } else {
+      connection->socket.close(ec);
+    }
+    connection->expired = true;
+    connection->deadline = Clock::time_point::max();
+  }
+  ticking_ = false;
+  if (!connections_.empty()) start_tick();
+}
+
+void ShardContext::close_idle() {
+  for (Connection* connection : connections_) {
+    error_code ec;
+    // Bytes that have arrived but not been read are a request in flight.
+    if (connection->phase == Phase::idle && connection->socket.available(ec) == 0) connection->socket.close(ec);
+  }
+}
+
+void ShardContext::close_all() {
+  for (Connection* connection : connections_) {
+    error_code ec;
+    connection->socket.close(ec);
+  }
+}
+
+std::string_view ShardContext::date() {
+  const std::time_t now = std::time(nullptr);
+  if (now != date_second_) {
+    static constexpr const char* days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static constexpr const char* months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                             "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    std::tm t{};
+    gmtime_r(&now, &t);
+    char text[40];
+    const int n = std::snprintf(text, sizeof text, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[t.tm_wday], t.tm_mday,
+                                months[t.tm_mon], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
+    date_.assign(text, static_cast<std::size_t>(n));
+    date_second_ = now;
+  }
+  return date_;
+}
+
+// ---- the listener -----------------------------------------------------------------------------------------------
+
+struct Server::State {
+  State(std::vector<Shard> given, Limits limits) : common(std::make_shared<Common>()), acceptor(*given.at(0).io) {
+    common->limits = limits;
+    for (const Shard& shard : given) shards.push_back(std::make_shared<ShardContext>(shard, common));
+  }
+
+  static asio::awaitable<void> accept(std::shared_ptr<State> self);
+  static asio::awaitable<void> drain(std::shared_ptr<State> self, std::chrono::milliseconds deadline,
+                                     std::function<void()> done);
+
+  std::shared_ptr<Common> common;
+  std::vector<std::shared_ptr<ShardContext>> shards;
+  asio::basic_socket_acceptor<tcp, Executor> acceptor;
+  std::uint16_t port = 0;
+};
+
+asio::awaitable<void> Server::State::accept(std::shared_ptr<State> self) {
+  asio::steady_timer pause(self->acceptor.get_executor());
+  Common& common = *self->common;
+  std::size_t next = 0;
+  while (self->acceptor.is_open()) {
+    const std::shared_ptr<ShardContext> shard = self->shards[next++ % self->shards.size()];
+    auto [ec, socket] = co_await self->acceptor.async_accept(shard->executor, as_result);
+    if (!self->acceptor.is_open()) co_return;
+    if (ec) {
+      if (ec == asio::error::operation_aborted) co_return;
+      common.accept_errors.fetch_add(1, std::memory_order_relaxed);
+      if (peer_gone(ec)) continue;
+      pause.expires_after(accept_pause);
+      co_await pause.async_wait(as_result);
+      continue;
+    }
+    common.accepted.fetch_add(1, std::memory_order_relaxed);
+    if (common.open.load() >= static_cast<std::int64_t>(common.limits.connections)) {
+      common.refused.fetch_add(1, std::memory_order_relaxed);
+      continue;  // closes it
+    }
+    asio::co_spawn(shard->executor, serve(shard, std::move(socket), Slot(self->common)), asio::detached);
+  }
+}
+
+asio::awaitable<void> Server::State::drain(std::shared_ptr<State> self, std::chrono::milliseconds deadline,
+                                           std::function<void()> done) {
+  const Clock::time_point end = Clock::now() + deadline;
+  self->common->draining = true;
+  error_code ignored;
+  self->acceptor.close(ignored);
+  for (const auto& shard : self->shards) {
+    asio::post(shard->executor, [shard] { shard->close_idle(); });
+  }
+  asio::steady_timer poll(self->acceptor.get_executor());
+  while (self->common->open.load() > 0 && Clock::now() < end) {
+    poll.expires_after(drain_poll);
+    co_await poll.async_wait(as_result);
+  }
+  if (self->common->open.load() > 0) {
+    for (const auto& shard : self->shards) {
+      asio::post(shard->executor, [shard] { shard->close_all(); });
+    }
+  }
+  done();
+}
+
+Server::Server(std::vector<Shard> shards, Limits limits) : state_(std::make_shared<State>(std::move(shards), limits)) {}
+
+Server::~Server() {
+  // A waiting accept holds the state until its io_context goes, perhaps after those of the other shards.
+  error_code ignored;
+  state_->acceptor.close(ignored);
+  state_->shards.clear();
+}
+
+void Server::listen(const std::string& address, std::uint16_t port) {
+  error_code ec;
+  const auto ip = address == "localhost" ? asio::ip::make_address("127.0.0.1") : asio::ip::make_address(address, ec);
+  if (ec) fail(ec, address, port);
+  const tcp::endpoint endpoint(ip, port);
+  auto& acceptor = state_->acceptor;
+  acceptor.open(endpoint.protocol(), ec);
+  if (!ec) acceptor.set_option(tcp::acceptor::reuse_address(true), ec);
+  if (!ec) acceptor.set_option(tcp::no_delay(true), ec);  // accepted sockets inherit it
+  if (!ec) acceptor.bind(endpoint, ec);
+  if (!ec) acceptor.listen(tcp::acceptor::max_listen_connections, ec);
+  if (!ec) state_->port = acceptor.local_endpoint(ec).port();
+  if (ec) {
+    error_code ignored;
+    acceptor.close(ignored);
+    fail(ec, address, port);
+  }
+  asio::co_spawn(acceptor.get_executor(), State::accept(state_), asio::detached);
+}
+
+std::uint16_t Server::port() const { return state_->port; }
+
+void Server::allow_authorities(std::vector<std::string> names) { state_->common->authorities = std::move(names); }
+
+void Server::drain(std::chrono::milliseconds deadline, std::function<void()> done) {
+  asio::co_spawn(state_->acceptor.get_executor(), State::drain(state_, deadline, std::move(done)), asio::detached);
+}
+
+Server::Figures Server::figures() const {
+  const Common& common = *state_->common;
+  return {common.accepted.load(), common.refused.load(), common.accept_errors.load(), common.open.load(),
+          common.bad_requests.load()};
+}
+
+}  // namespace hourz::net

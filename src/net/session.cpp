@@ -1,0 +1,276 @@
+// One connection: reads a head, asks the service, reads the body, answers, and again. Every way out of a request that
+// leaves bytes of it unread, or in doubt, ends the connection, so that what follows is never taken for a request.
+#include <array>
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+
+#include "net/head.hpp"
+#include "net/response.hpp"
+#include "net/shard.hpp"
+
+namespace hourz::net {
+namespace {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+using namespace std::chrono_literals;
+
+constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
+constexpr std::size_t read_bytes = 4096;            // what an idle connection keeps
+constexpr std::size_t body_step_bytes = 64 * 1024;  // a body's memory grows with what has arrived, not what is promised
+constexpr std::size_t linger_bytes = 64 * 1024;
+constexpr auto linger_time = 1s;
+constexpr std::uint64_t mebibyte = 1024 * 1024;
+
+enum class Sent { all, some, failed };
+
+struct Session : Connection {
+  Session(std::shared_ptr<ShardContext> context, Stream&& stream, Slot&& counted)
+      : Connection(std::move(stream), std::move(counted)),
+        shard(std::move(context)),
+        limits(shard->common->limits),
+        buffer(std::max<std::size_t>(2 * limits.header_bytes, 2 * read_bytes)) {
+    shard->add(*this);
+  }
+  ~Session() { shard->remove(*this); }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  std::string_view received() const { return {static_cast<const char*>(buffer.data().data()), buffer.size()}; }
+  asio::mutable_buffer room() { return buffer.prepare(std::min(read_bytes, buffer.max_size() - buffer.size())); }
+  bool draining() const { return shard->common->draining.load(std::memory_order_relaxed); }
+
+  std::shared_ptr<ShardContext> shard;
+  const Limits& limits;
+  std::string peer;
+  boost::beast::flat_buffer buffer;
+  std::string head_out;                   // kept from answer to answer for its memory
+  std::array<asio::const_buffer, 2> out;  // what is still to be sent: head and body
+};
+
+/// Sends what the socket takes without waiting.
+Sent send_some(Session& session) {
+  for (;;) {
+    error_code ec;
+    std::size_t sent = session.socket.write_some(session.out, ec);
+    if (ec == asio::error::would_block || ec == asio::error::try_again) return Sent::some;
+    if (ec) return Sent::failed;
+    for (asio::const_buffer& part : session.out) {
+      const std::size_t step = std::min(sent, part.size());
+      part += step;
+      sent -= step;
+    }
+    if (asio::buffer_size(session.out) == 0) return Sent::all;
+  }
+}
+
+/// Waits until the rest is sent, at most write_timeout in all.
+asio::awaitable<bool> send_rest(Session& session) {
+  session.arm(Phase::writing, session.limits.write_timeout);
+  for (;;) {
+    const auto [ec] = co_await session.socket.async_wait(Stream::wait_write, as_result);
+    if (ec || session.expired) co_return false;
+    const Sent sent = send_some(session);
+    if (sent == Sent::failed) co_return false;
+    if (sent == Sent::all) break;
+  }
+  session.disarm();
+  co_return true;
+}
+
+asio::awaitable<bool> send_all(Session& session) {
+  const Sent sent = send_some(session);
+  if (sent == Sent::some) co_return co_await send_rest(session);
+  co_return sent == Sent::all;
+}
+
+/// Puts an answer up for sending. `response` must live until it is sent.
+void prepare(Session& session, const http::Response& response, Persistence persistence, bool without_body) {
+  const std::string_view body = body_of(response);
+  write_head(session.head_out, response, session.shard->date(), persistence);
+  session.out = {asio::buffer(session.head_out),
+                 without_body ? asio::const_buffer() : asio::const_buffer(body.data(), body.size())};
+}
+
+/// Ends the sending side and reads on for a moment: closing a socket with unread bytes makes the kernel send a reset,
+/// which can destroy the answer before the peer has read it.
+asio::awaitable<void> linger(Session& session) {
+  error_code ec;
+  session.socket.shutdown(Stream::shutdown_send, ec);
+  if (ec) co_return;
+  session.buffer.clear();
+  session.arm(Phase::closing, linger_time);
+  for (std::size_t left = linger_bytes; left > 0;) {
+    const auto [failed, n] = co_await session.socket.async_read_some(session.room(), as_result);
+    if (failed || session.expired) co_return;
+    left -= std::min(left, n);
+  }
+}
+
+/// Answers a request that broke HTTP, and ends the connection.
+asio::awaitable<void> refuse(Session& session, Fault fault, bool without_body) {
+  session.expired = false;
+  session.disarm();
+  session.shard->common->bad_requests.fetch_add(1, std::memory_order_relaxed);
+  const http::Response response = session.shard->service->refuse(fault.status, fault.detail);
+  prepare(session, response, Persistence::close, without_body);
+  if (!co_await send_all(session)) co_return;
+  co_await linger(session);
+}
+
+/// Whether the peer may name itself so in an absolute-form target.
+bool known_authority(const Session& session, std::string_view authority) {
+  const auto& names = session.shard->common->authorities;
+  if (names.empty()) return true;
+  for (const std::string& name : names) {
+    if (same_authority(authority, name)) return true;
+  }
+  const std::string_view host = host_of(authority);
+  if (host == "localhost") return true;
+  error_code ec;
+  const auto address = asio::ip::make_address(host, ec);
+  if (ec) return false;
+  if (address.is_loopback()) return true;
+  const auto local = session.socket.local_endpoint(ec);
+  return !ec && local.address() == address;
+}
+
+enum class Got { head, refused, gone };
+
+/// Waits for a whole head. The limit on time starts with its first byte and no later byte moves it.
+asio::awaitable<Got> read_head(Session& session, HeadScanner& scanner) {
+  bool begun = session.buffer.size() > 0;
+  if (begun) session.arm(Phase::head, session.limits.header_timeout);
+  for (;;) {
+    if (begun) {
+      const auto verdict = scanner.scan(session.received());
+      if (verdict == HeadScanner::Verdict::complete) co_return Got::head;
+      if (verdict == HeadScanner::Verdict::refused) co_return Got::refused;
+    } else {
+      error_code ec;
+      if (session.draining() && session.socket.available(ec) == 0) co_return Got::gone;
+      session.arm(Phase::idle, session.limits.idle_timeout);
+    }
+    const auto [ec, n] = co_await session.socket.async_read_some(session.room(), as_result);
+    if (session.expired) co_return begun ? Got::refused : Got::gone;
+    if (ec) co_return Got::gone;
+    session.buffer.commit(n);
+    if (!begun) session.arm(Phase::head, session.limits.header_timeout);
+    begun = true;
+  }
+}
+
+/// Reads a body of `length` bytes; false when the peer went or was too slow (`expired`).
+asio::awaitable<bool> read_body(Session& session, std::size_t length, std::string& body) {
+  session.arm(Phase::body, session.limits.body_timeout * static_cast<std::int64_t>(1 + (length - 1) / mebibyte));
+  std::size_t have = std::min(length, session.buffer.size());
+  body.assign(session.received().substr(0, have));
+  session.buffer.consume(have);
+  while (have < length) {
+    if (have == body.size()) body.resize(std::min(length, std::max(2 * have, body_step_bytes)));
+    const auto [ec, n] =
+        co_await session.socket.async_read_some(asio::buffer(body.data() + have, body.size() - have), as_result);
+    if (ec || session.expired) co_return false;
+    have += n;
+  }
+  session.disarm();
+  co_return true;
+}
+
+/// One request and its answer. True when another may follow on the connection.
+asio::awaitable<bool> exchange(Session& session, bool last) {
+  HeadScanner scanner(session.limits.header_bytes, session.limits.header_fields);
+  const Got got = co_await read_head(session, scanner);
+  if (got == Got::gone) co_return false;
+  const std::string_view bytes = session.received().substr(std::min(scanner.begin(), session.buffer.size()));
+  const bool is_head = bytes.starts_with("HEAD ");
+  Head head;
+  Fault fault = scanner.fault();
+  if (got == Got::head) {
+    session.disarm();
+    fault = parse_head(bytes.substr(0, scanner.end() - scanner.begin()), head);
+    session.buffer.consume(scanner.end());
+    if (!fault && !head.authority.empty() && !known_authority(session, head.authority)) {
+      fault = {421, "This server does not answer for that authority."};
+    }
+  } else if (!fault) {
+    fault = {408, "The request head took too long to arrive."};
+  }
+  if (fault) {
+    co_await refuse(session, fault, is_head);
+    co_return false;
+  }
+
+  // A request to change to WebSocket is told by its Upgrade field here, before the service sees it: session.buffer may
+  // hold its first frames already. Until there is a WebSocket session it is an ordinary request.
+
+  head.request.peer = session.peer;
+  const std::uint64_t length = head.request.content_length.value_or(0);
+  http::Admitted admitted = co_await session.shard->service->admit(std::move(head.request));
+  std::optional<http::Response> response = std::move(admitted.refusal);
+  bool unread = length > 0;
+  if (!response) {
+    if (!admitted.admission) {
+      co_await refuse(session, {500, "The request could not be served."}, is_head);
+      co_return false;
+    }
+    if (length > admitted.body_limit) {
+      co_await refuse(session, {413, "The request body is too long."}, is_head);
+      co_return false;
+    }
+    std::string body;
+    if (length > 0) {
+      if (head.expect_continue) {
+        constexpr std::string_view proceed = "HTTP/1.1 100 Continue\r\n\r\n";
+        session.out = {asio::const_buffer(proceed.data(), proceed.size()), asio::const_buffer()};
+        if (!co_await send_all(session)) co_return false;
+      }
+      if (!co_await read_body(session, static_cast<std::size_t>(length), body)) {
+        if (session.expired) co_await refuse(session, {408, "The request body took too long to arrive."}, is_head);
+        co_return false;
+      }
+      unread = false;
+    }
+    response = co_await session.shard->service->respond(std::move(admitted.admission), std::move(body));
+  }
+
+  const bool close = last || unread || response->close || !head.keep_alive || session.draining();
+  prepare(session, *response,
+          close           ? Persistence::close
+          : head.http_1_0 ? Persistence::keep_alive
+                          : Persistence::unsaid,
+          is_head);
+  const Sent sent = send_some(session);
+  if (sent == Sent::failed) co_return false;
+  if (sent == Sent::some && !co_await send_rest(session)) co_return false;
+  if (close) co_await linger(session);
+  co_return !close;
+}
+
+}  // namespace
+
+asio::awaitable<void> serve(std::shared_ptr<ShardContext> shard, Stream socket, Slot slot) {
+  try {
+    Session session(std::move(shard), std::move(socket), std::move(slot));
+    error_code ec;
+    session.socket.non_blocking(true, ec);
+    if (ec) co_return;
+    const auto remote = session.socket.remote_endpoint(ec);
+    if (ec) co_return;  // gone between connecting and here
+    auto address = remote.address();
+    if (address.is_v6() && address.to_v6().is_v4_mapped()) {
+      address = asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6());
+    }
+    session.peer = address.to_string();
+    for (std::uint32_t count = 1;; ++count) {
+      const bool last = count >= session.limits.requests_per_connection;
+      if (!co_await exchange(session, last)) break;
+    }
+  } catch (...) {
+    // The service promises not to throw; what remains is memory running out, and then this connection ends.
+  }
+}
+
+}  // namespace hourz::net

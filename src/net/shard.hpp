@@ -1,0 +1,110 @@
+// What the listener and the sessions of one shard share; inside src/net only. A shard's list, clock and sockets are
+// touched by its own thread alone, so nothing here is locked; what all shards share (Common) is constant or atomic.
+// Deadlines cost no timer of their own: each connection has one point in time, and a tick per shard cuts what is past
+// it, a tenth of a second late at most.
+#pragma once
+#include <atomic>
+#include <boost/asio/basic_stream_socket.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
+#include <ctime>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "net/server.hpp"
+
+namespace hourz::net {
+
+using Clock = std::chrono::steady_clock;
+using Executor = boost::asio::io_context::executor_type;
+using Stream = boost::asio::basic_stream_socket<boost::asio::ip::tcp, Executor>;
+
+/// What all shards share. Outlives every session; holds nothing that belongs to an io_context.
+struct Common {
+  Limits limits;
+  std::vector<std::string> authorities;  ///< constant once listening
+  std::atomic<bool> draining = false;
+  std::atomic<std::uint64_t> accepted = 0;
+  std::atomic<std::uint64_t> refused = 0;
+  std::atomic<std::uint64_t> accept_errors = 0;
+  std::atomic<std::uint64_t> bad_requests = 0;
+  std::atomic<std::int64_t> open = 0;
+};
+
+/// One counted connection, from accept until after its socket is closed.
+class Slot {
+ public:
+  explicit Slot(std::shared_ptr<Common> common) : common_(std::move(common)) { common_->open.fetch_add(1); }
+  Slot(Slot&&) = default;
+  Slot& operator=(Slot&&) = delete;
+  ~Slot() {
+    if (common_) common_->open.fetch_sub(1);
+  }
+
+ private:
+  std::shared_ptr<Common> common_;
+};
+
+enum class Phase { idle, head, body, serving, writing, closing };
+
+/// What the tick and a drain see of a session.
+struct Connection {
+  Connection(Stream&& stream, Slot&& counted) : slot(std::move(counted)), socket(std::move(stream)) {}
+
+  void arm(Phase next, std::chrono::milliseconds limit) {
+    phase = next;
+    deadline = Clock::now() + limit;
+  }
+  /// While the service works, its own deadlines hold.
+  void disarm() {
+    phase = Phase::serving;
+    deadline = Clock::time_point::max();
+  }
+
+  Slot slot;  // before the socket: counted until that is closed
+  Stream socket;
+  Phase phase = Phase::idle;
+  Clock::time_point deadline = Clock::time_point::max();
+  bool expired = false;   ///< set by the tick; what was waited for has been cancelled
+  std::size_t index = 0;  ///< in ShardContext::connections
+};
+
+/// One shard's side of the server.
+class ShardContext : public std::enable_shared_from_this<ShardContext> {
+ public:
+  ShardContext(Shard shard, std::shared_ptr<Common> shared)
+      : service(shard.service), common(std::move(shared)), executor(shard.io->get_executor()), tick_(*shard.io) {}
+
+  void add(Connection& connection);
+  void remove(Connection& connection);
+
+  /// Closes connections on which no request has begun.
+  void close_idle();
+  /// Closes all of them, whatever they are doing.
+  void close_all();
+
+  /// The Date field's value, as of this second.
+  std::string_view date();
+
+  http::Service* const service;
+  const std::shared_ptr<Common> common;
+  const Executor executor;
+
+ private:
+  void start_tick();
+  void on_tick();
+
+  std::vector<Connection*> connections_;
+  boost::asio::steady_timer tick_;
+  bool ticking_ = false;
+  std::time_t date_second_ = -1;
+  std::string date_;
+};
+
+/// Serves one connection to its end. Never throws.
+boost::asio::awaitable<void> serve(std::shared_ptr<ShardContext> shard, Stream socket, Slot slot);
+
+}  // namespace hourz::net
