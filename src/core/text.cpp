@@ -77,8 +77,12 @@ std::size_t count_code_points(std::string_view text) {
       std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
+std::string normal_form_c(std::string_view text) {
+  return is_ascii(text) ? std::string(text) : through(normal_form(false), text);
+}
+
 std::string normalise(std::string_view text) {
-  std::string formed = is_ascii(text) ? std::string(text) : through(normal_form(false), text);
+  const std::string formed = normal_form_c(text);
   const auto* bytes = reinterpret_cast<const std::uint8_t*>(formed.data());
   std::int32_t start = 0;
   std::int32_t end = static_cast<std::int32_t>(formed.size());

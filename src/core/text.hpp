@@ -26,6 +26,9 @@ std::size_t count_code_points(std::string_view text);
 /// Trimmed of white space at both ends and in normal form C.
 std::string normalise(std::string_view text);
 
+/// Normal form C, nothing trimmed.
+std::string normal_form_c(std::string_view text);
+
 /// The first character that no text may hold (a control character but tab and line feed, a bidirectional override or
 /// isolate, a non-character), or nothing.
 std::optional<char32_t> find_forbidden(std::string_view text);

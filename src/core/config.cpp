@@ -1,0 +1,312 @@
+#include "core/config.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <optional>
+
+#include "core/crypto.hpp"
+
+extern char** environ;  // NOLINT: POSIX's name
+
+namespace hourz {
+namespace {
+
+using Parse = std::function<std::optional<std::string>(Config&, std::string_view)>;
+using Show = std::function<std::string(const Config&)>;
+
+struct Setting {
+  std::string_view variable;
+  std::string_view meaning;
+  Parse parse;  ///< gives what is wrong, or nothing
+  Show show;
+};
+
+Setting text(std::string_view variable, std::string Config::*member, std::string_view meaning) {
+  return {variable, meaning,
+          [member](Config& config, std::string_view value) -> std::optional<std::string> {
+            config.*member = value;
+            return {};
+          },
+          [member](const Config& config) { return config.*member; }};
+}
+
+Setting secret(std::string_view variable, std::string Config::*member, std::string_view meaning) {
+  Setting setting = text(variable, member, meaning);
+  setting.show = [member](const Config& config) {
+    return (config.*member).empty() ? std::string() : std::string("********");
+  };
+  return setting;
+}
+
+/// A connection string is shown but for its password.
+Setting url(std::string_view variable, std::string Config::*member, std::string_view meaning) {
+  Setting setting = text(variable, member, meaning);
+  setting.show = [member](const Config& config) {
+    std::string shown = config.*member;
+    if (const auto at = shown.find('@'); at != std::string::npos) {
+      const auto scheme = shown.find("://");
+      const auto colon = shown.find(':', scheme == std::string::npos ? 0 : scheme + 3);
+      if (colon != std::string::npos && colon < at) shown.replace(colon + 1, at - colon - 1, "********");
+    }
+    if (const auto word = shown.find("password="); word != std::string::npos) {
+      shown.replace(word + 9, shown.find_first_of(" &", word) - word - 9, "********");
+    }
+    return shown;
+  };
+  return setting;
+}
+
+Setting number(std::string_view variable, std::int64_t Config::*member, std::int64_t min, std::int64_t max,
+               std::string_view meaning) {
+  return {variable, meaning,
+          [member, min, max](Config& config, std::string_view value) -> std::optional<std::string> {
+            std::int64_t parsed = 0;
+            const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), parsed);
+            if (error != std::errc{} || end != value.data() + value.size() || parsed < min || parsed > max) {
+              return "must be a whole number from " + std::to_string(min) + " to " + std::to_string(max);
+            }
+            config.*member = parsed;
+            return {};
+          },
+          [member](const Config& config) { return std::to_string(config.*member); }};
+}
+
+Setting choice(std::string_view variable, std::string Config::*member, std::vector<std::string> allowed,
+               std::string_view meaning) {
+  return {variable, meaning,
+          [member, allowed](Config& config, std::string_view value) -> std::optional<std::string> {
+            std::string list;
+            for (const auto& one : allowed) {
+              if (value == one) {
+                config.*member = value;
+                return {};
+              }
+              list += (list.empty() ? "" : ", ") + one;
+            }
+            return "must be one of " + list;
+          },
+          [member](const Config& config) { return config.*member; }};
+}
+
+Setting environment_setting() {
+  return {"HOURZ_ENVIRONMENT", "development or production; production refuses missing and sample secrets",
+          [](Config& config, std::string_view value) -> std::optional<std::string> {
+            if (value == "development") {
+              config.environment = Environment::development;
+            } else if (value == "production") {
+              config.environment = Environment::production;
+            } else {
+              return "must be one of development, production";
+            }
+            return {};
+          },
+          [](const Config& config) {
+            return config.environment == Environment::production ? "production" : "development";
+          }};
+}
+
+const std::vector<Setting>& table() {
+  static const std::vector<Setting> settings{
+      environment_setting(),
+      text("HOURZ_LISTEN_ADDRESS", &Config::listen_address, "address to listen on"),
+      number("HOURZ_LISTEN_PORT", &Config::listen_port, 0, 65535, "port to listen on; 0 takes a free one"),
+      text("HOURZ_PUBLIC_HOSTS", &Config::public_hosts,
+           "host names, comma-separated, that an absolute request target may name; empty: any"),
+      text("HOURZ_DATA_DIRECTORY", &Config::data_directory,
+           "where the private database, the development secret and files are kept; empty: /var/lib/hourz for root, "
+           "else ~/.local/share/hourz"),
+      text("HOURZ_RUN_AS", &Config::run_as, "the user that a server started by root becomes"),
+      url("HOURZ_DATABASE_URL", &Config::database_url,
+          "PostgreSQL to use, as libpq takes it; empty: a private one in the data directory"),
+      url("HOURZ_MIGRATION_URL", &Config::migration_url,
+          "the same database as its owner, for migrations; empty: HOURZ_DATABASE_URL"),
+      text("HOURZ_POSTGRES_BIN", &Config::postgres_bin,
+           "folder of the programs of PostgreSQL 15; empty: /usr/lib/postgresql/15/bin"),
+      number("HOURZ_THREADS", &Config::threads, 0, 256, "I/O threads; 0: one a core"),
+      number("HOURZ_READ_CONNECTIONS", &Config::read_connections, 1, 16, "pipelined connections for reads, per thread"),
+      number("HOURZ_POOL_CONNECTIONS", &Config::pool_connections, 1, 500,
+             "connections for transactions, of the whole process"),
+      number("HOURZ_STATEMENT_TIMEOUT_MS", &Config::statement_timeout_ms, 10, 60'000,
+             "milliseconds after which the database gives up a statement"),
+      number("HOURZ_ANSWER_TIMEOUT_MS", &Config::answer_timeout_ms, 10, 60'000,
+             "milliseconds after which we give up a database that does not answer"),
+      number("HOURZ_POOL_TIMEOUT_MS", &Config::pool_timeout_ms, 10, 60'000,
+             "milliseconds to wait for a free connection"),
+      secret("HOURZ_SECRET", &Config::secret,
+             "at least 32 bytes of randomness that all keys are derived from; needed in production"),
+      secret("HOURZ_TOKEN_KEYS", &Config::token_keys,
+             "keys of access tokens, `kid:secret` comma-separated, at most two: the first signs, both are accepted; "
+             "empty: one derived from HOURZ_SECRET"),
+      text("HOURZ_TOKEN_ISSUER", &Config::token_issuer, "iss of access tokens"),
+      text("HOURZ_TOKEN_AUDIENCE", &Config::token_audience, "aud of access tokens"),
+      number("HOURZ_ACCESS_TOKEN_S", &Config::access_token_s, 1, 86'400, "seconds that an access token lasts"),
+      number("HOURZ_REFRESH_TOKEN_S", &Config::refresh_token_s, 1, 31'536'000,
+             "seconds that a session lasts without a refresh"),
+      number("HOURZ_HASH_MEMORY_KIB", &Config::hash_memory_kib, 19456, 1'048'576, "Argon2id memory of one hash, KiB"),
+      number("HOURZ_HASH_PASSES", &Config::hash_passes, 2, 20, "Argon2id passes"),
+      number("HOURZ_HASH_THREADS", &Config::hash_threads, 0, 64, "threads that hash passwords; 0: half the cores"),
+      number("HOURZ_HASH_QUEUE", &Config::hash_queue, 1, 100'000,
+             "passwords that may wait to be hashed; past it the answer is 503"),
+      number("HOURZ_LOCATION_BLUR_M", &Config::location_blur_m, 0, 5'000,
+             "metres by which at most the public point of a gig or a helper is off; 0 shows true points to everybody"),
+      choice("HOURZ_RATE_LIMIT", &Config::rate_limit, {"on", "off", "off-in-production-too"},
+             "off lifts the rate limits; production takes only off-in-production-too for it"),
+      number("HOURZ_MAX_CONNECTIONS", &Config::max_connections, 1, 1'000'000, "open client connections at most"),
+      number("HOURZ_IDLE_TIMEOUT_MS", &Config::idle_timeout_ms, 10, 3'600'000,
+             "milliseconds that a connection may wait between two requests"),
+      number("HOURZ_HEADER_TIMEOUT_MS", &Config::header_timeout_ms, 10, 3'600'000,
+             "milliseconds for a whole request head"),
+      number("HOURZ_BODY_TIMEOUT_MS", &Config::body_timeout_ms, 10, 3'600'000, "milliseconds for a whole request body"),
+      number("HOURZ_WRITE_TIMEOUT_MS", &Config::write_timeout_ms, 10, 3'600'000,
+             "milliseconds for a client to take a whole answer"),
+      number("HOURZ_DRAIN_TIMEOUT_MS", &Config::drain_timeout_ms, 0, 600'000,
+             "milliseconds for requests in flight after SIGTERM"),
+      choice("HOURZ_LOG_LEVEL", &Config::log_level, {"debug", "info", "warn", "error"}, "the least level logged"),
+      choice("HOURZ_DEMO", &Config::demo, {"off", "small"}, "small: fill an empty database with demo data at start"),
+  };
+  return settings;
+}
+
+void read_file(const std::string& path, Variables& variables, std::string& faults) {
+  std::ifstream file(path);
+  if (!file) {
+    faults += "HOURZ_CONFIG: cannot read " + path + "\n";
+    return;
+  }
+  std::string line;
+  for (int number = 1; std::getline(file, line); ++number) {
+    if (line.empty() || line.front() == '#') continue;
+    const auto equals = line.find('=');
+    if (equals == std::string::npos) {
+      faults += path + ":" + std::to_string(number) + ": is not NAME=value\n";
+      continue;
+    }
+    variables.emplace(line.substr(0, equals), line.substr(equals + 1));  // a variable of the process wins
+  }
+}
+
+void check_secrets(const Config& config, std::string& faults) {
+  const bool production = config.environment == Environment::production;
+  const auto sample = [](std::string_view value) {
+    return value.find("change") != std::string_view::npos || value.find("example") != std::string_view::npos ||
+           value.find("secret") != std::string_view::npos ||
+           value.find_first_not_of(value.substr(0, 1)) == std::string_view::npos;
+  };
+  if (production && config.secret.empty()) {
+    faults += "HOURZ_SECRET: is needed in production (try: openssl rand -base64 48)\n";
+  } else if (!config.secret.empty() && config.secret.size() < 32) {
+    faults += "HOURZ_SECRET: must have at least 32 bytes\n";
+  } else if (production && sample(config.secret)) {
+    faults += "HOURZ_SECRET: is a sample value; production needs random bytes (try: openssl rand -base64 48)\n";
+  }
+  std::string_view keys = config.token_keys;
+  int count = 0;
+  while (!keys.empty()) {
+    const auto end = std::min(keys.find(','), keys.size());
+    const auto one = keys.substr(0, end);
+    keys.remove_prefix(std::min(end + 1, keys.size()));
+    const auto colon = one.find(':');
+    ++count;
+    if (colon == std::string_view::npos || colon == 0 || one.size() - colon - 1 < 32) {
+      faults += "HOURZ_TOKEN_KEYS: each key must be `kid:secret` with at least 32 bytes of secret\n";
+    } else if (production && sample(one.substr(colon + 1))) {
+      faults += "HOURZ_TOKEN_KEYS: holds a sample value; production needs random bytes\n";
+    }
+  }
+  if (count > 2) faults += "HOURZ_TOKEN_KEYS: takes at most two keys\n";
+}
+
+}  // namespace
+
+Variables environment_variables() {
+  Variables variables;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view pair = *entry;
+    const auto equals = pair.find('=');
+    if (pair.starts_with("HOURZ_") && equals != std::string_view::npos) {
+      variables.emplace(pair.substr(0, equals), pair.substr(equals + 1));
+    }
+  }
+  return variables;
+}
+
+Config load_config(const Variables& given) {
+  Variables variables = given;
+  std::string faults;
+  if (const auto file = variables.find("HOURZ_CONFIG"); file != variables.end()) {
+    const std::string path = file->second;
+    variables.erase(file);
+    if (!path.empty()) read_file(path, variables, faults);
+  }
+  Config config;
+  for (const Setting& setting : table()) {
+    const auto found = variables.find(std::string(setting.variable));
+    if (found == variables.end()) continue;
+    if (auto wrong = setting.parse(config, found->second)) {
+      faults += std::string(setting.variable) + ": " + *wrong + "\n";
+    }
+    variables.erase(found);
+  }
+  for (const auto& [name, value] : variables) {
+    if (!name.starts_with("HOURZ_TEST_")) faults += name + ": is not a setting (see `hourz config`)\n";
+  }
+  if (config.data_directory.empty()) {
+    const char* home = std::getenv("HOME");
+    config.data_directory =
+        geteuid() == 0 || home == nullptr ? "/var/lib/hourz" : std::string(home) + "/.local/share/hourz";
+  }
+  if (config.migration_url.empty()) config.migration_url = config.database_url;
+  if (config.environment == Environment::production && config.rate_limit == "off") {
+    faults += "HOURZ_RATE_LIMIT: off is refused in production; off-in-production-too says it twice\n";
+  }
+  check_secrets(config, faults);
+  if (!faults.empty()) {
+    faults.pop_back();
+    throw ConfigError(faults);
+  }
+  return config;
+}
+
+std::vector<SettingInfo> settings_of(const Config& config) {
+  static const Config defaults;
+  std::vector<SettingInfo> infos;
+  for (const Setting& setting : table()) {
+    infos.push_back({setting.variable, setting.meaning, setting.show(defaults), setting.show(config)});
+  }
+  return infos;
+}
+
+std::string derive_key(const Config& config, std::string_view purpose) {
+  return std::string(as_text(hmac_sha256(config.secret, "hourz:" + std::string(purpose))));
+}
+
+void ensure_secret(Config& config) {
+  if (!config.secret.empty()) return;
+  const std::string path = (std::filesystem::path(config.data_directory) / "secret").string();
+  std::ifstream existing(path, std::ios::binary);
+  if (existing) {
+    std::getline(existing, config.secret);
+  } else {
+    // Written aside and linked, so that of two starting at once both read the same one, and never half of it.
+    const std::string value = to_hex(random_bytes(32));
+    const std::string aside = path + "." + to_hex(random_bytes(6));
+    const int file = ::open(aside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (file < 0) throw ConfigError("HOURZ_SECRET: not set, and " + path + " cannot be written");
+    const bool written = ::write(file, value.data(), value.size()) == static_cast<ssize_t>(value.size()) &&
+                         ::fsync(file) == 0;
+    ::close(file);
+    if (written) (void)!::link(aside.c_str(), path.c_str());
+    ::unlink(aside.c_str());
+    std::ifstream made(path, std::ios::binary);
+    std::getline(made, config.secret);
+  }
+  if (config.secret.size() < 32) throw ConfigError("HOURZ_SECRET: not set, and " + path + " holds no secret");
+}
+
+}  // namespace hourz
