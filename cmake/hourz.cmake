@@ -1,6 +1,7 @@
 # What every target of Hourz shares: warnings, hardening, sanitizers, the precompiled header, embedded files.
 
 find_package(Threads REQUIRED)
+set(Boost_NO_WARN_NEW_VERSIONS ON)
 find_package(Boost 1.81 EXACT REQUIRED COMPONENTS json)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(PQ REQUIRED IMPORTED_TARGET libpq)
@@ -14,7 +15,8 @@ add_library(hourz_flags INTERFACE)
 target_compile_options(hourz_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor -Werror
   -Wno-gnu-zero-variadic-macro-arguments
-  -fstack-protector-strong -fno-omit-frame-pointer -g1
+  # Libraries and programs alike, since they share one precompiled header: clang refuses one made with -fPIC for a program.
+  -fPIE -fstack-protector-strong -fno-omit-frame-pointer -g1
   # The same input gives the same object file, wherever the checkout lies.
   "-ffile-prefix-map=${CMAKE_SOURCE_DIR}=." "-ffile-prefix-map=${CMAKE_BINARY_DIR}=build")
 target_compile_definitions(hourz_flags INTERFACE
