@@ -44,6 +44,7 @@ struct Response {
   std::string body;
   std::shared_ptr<const void> keep_alive;  ///< owns what `static_body` points into, when that is not static
   std::string_view static_body;            ///< sent instead of `body` when not empty: embedded files are not copied
+  std::string_view fixed_headers;          ///< further fields as `Name: value\r\n` lines, of static storage
   bool close = false;                      ///< end the connection after this answer
 };
 

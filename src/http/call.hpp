@@ -1,0 +1,100 @@
+// One request on its way through an endpoint: who calls, what was sent, and the database as the endpoint may use it.
+#pragma once
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/ids.hpp"
+#include "db/database.hpp"
+#include "http/endpoint.hpp"
+#include "reflect/walk.hpp"
+
+namespace hourz::http {
+
+template <class T>
+using Awaitable = boost::asio::awaitable<T>;
+
+enum class Role { USER, ADMIN };
+BOOST_DESCRIBE_ENUM(Role, USER, ADMIN)
+
+struct Caller {
+  Uuid user_id;
+  Uuid session_id;
+  Role role = Role::USER;
+};
+
+class Call {
+ public:
+  Call(const Endpoint& chosen, const RequestHead& request, db::Client& client)
+      : endpoint(chosen), head(request), database(client) {}
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  const Endpoint& endpoint;
+  const RequestHead& head;
+  db::Client& database;
+  std::string request_id;
+  std::string address;                 ///< the client's, as rate limits and sessions see it
+  std::optional<Caller> caller;
+  reflect::Pairs path_parameters;
+  std::string_view query;              ///< as sent, without `?`
+  std::string body;
+  std::string_view content_type;       ///< in lower case, without parameters; empty when none was sent
+  Response response;
+  std::optional<std::int64_t> version; ///< of the resource answered with: the front of its ETag
+
+  /// The caller's id; only where the endpoint's access is not `anyone`.
+  const Uuid& user() const { return caller->user_id; }
+
+  /// The transaction of a `change`, else the read connections.
+  db::Executor& db() { return transaction ? static_cast<db::Executor&>(*transaction) : database.reads(); }
+
+  /// Runs after the commit (of a `read`: before the answer), in order; must not throw.
+  void after_commit(std::function<void()> action) { after.push_back(std::move(action)); }
+
+  void header(std::string name, std::string value) { response.headers.emplace_back(std::move(name), std::move(value)); }
+
+  /// Throws precondition_failed unless If-Match is absent, `*`, or names this version.
+  void require_match(std::int64_t current_version) const;
+
+  std::unique_ptr<db::Transaction> transaction;
+  std::vector<std::function<void()>> after;
+};
+
+// What a handler may ask for, in any order after the room's Deps& and the Call&.
+
+/// Members named as the path's `{…}`.
+template <class T>
+struct Path {
+  T value;
+  const T* operator->() const { return &value; }
+};
+template <class T>
+struct Query {
+  T value;
+  const T* operator->() const { return &value; }
+};
+template <class T>
+struct Body {
+  T value;
+  const T* operator->() const { return &value; }
+};
+/// A body that may be left out; then T's members must all be optional.
+template <class T>
+struct OptionalBody {
+  T value;
+  const T* operator->() const { return &value; }
+};
+/// application/x-www-form-urlencoded (fields that F does not know are ignored) or JSON.
+template <class F, class J>
+struct FormOrBody {
+  std::variant<F, J> value;
+};
+
+/// An answer without a body.
+struct NoContent {};
+
+}  // namespace hourz::http

@@ -1,0 +1,243 @@
+#include "http/openapi.hpp"
+
+#include <algorithm>
+
+namespace hourz::http {
+namespace {
+
+using boost::json::array;
+using boost::json::object;
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+  }
+  return out;
+}
+
+object reference(std::string_view kind, std::string_view name) {
+  return {{"$ref", "#/components/" + std::string(kind) + "/" + std::string(name)}};
+}
+
+object problem_schema() {
+  object errors{{"type", "array"},
+                {"description", "of a 422: every fault of the request"},
+                {"items", object{{"type", "object"},
+                                 {"required", array{"field", "code", "message"}},
+                                 {"properties", object{{"field", object{{"type", "string"}}},
+                                                       {"code", object{{"type", "string"}}},
+                                                       {"message", object{{"type", "string"}}}}},
+                                 {"additionalProperties", false}}}};
+  array codes;
+  for (const ErrorInfo& info : error_table) codes.emplace_back(info.word);
+  return {{"type", "object"},
+          {"description", "RFC 9457. `code` is stable; `message` is the same text as `detail`."},
+          {"required", array{"type", "title", "status", "detail", "instance", "code", "message", "request_id"}},
+          {"properties",
+           object{{"type", object{{"type", "string"}, {"format", "uri-reference"}}},
+                  {"title", object{{"type", "string"}}},
+                  {"status", object{{"type", "integer"}, {"minimum", 400}, {"maximum", 599}}},
+                  {"detail", object{{"type", "string"}}},
+                  {"instance", object{{"type", "string"}, {"format", "uri-reference"}}},
+                  {"code", object{{"type", "string"}, {"enum", std::move(codes)}}},
+                  {"message", object{{"type", "string"}}},
+                  {"request_id", object{{"type", "string"}}},
+                  {"errors", std::move(errors)},
+                  {"current_status", object{{"type", "string"}, {"description", "of an invalid_transition"}}},
+                  {"allowed", object{{"type", "array"},
+                                     {"description", "of an invalid_transition: where the caller may take it"},
+                                     {"items", object{{"type", "string"}}}}}}},
+          {"additionalProperties", false}};
+}
+
+object header(std::string_view description, std::string_view type = "string") {
+  return {{"description", description}, {"schema", object{{"type", type}}}};
+}
+
+/// Every error that the endpoint can answer with: its own, and what its kind brings.
+std::vector<ErrorCode> errors_of(const Bound& bound) {
+  const Endpoint& endpoint = *bound.endpoint;
+  std::vector<ErrorCode> codes(endpoint.errors.all().begin(), endpoint.errors.all().end());
+  const auto add = [&codes](ErrorCode code) {
+    if (std::find(codes.begin(), codes.end(), code) == codes.end()) codes.push_back(code);
+  };
+  add(ErrorCode::malformed_request);
+  add(ErrorCode::body_too_large);
+  add(ErrorCode::validation_failed);
+  add(ErrorCode::service_unavailable);
+  add(ErrorCode::internal_error);
+  if (endpoint.rate != RateClass::none) add(ErrorCode::rate_limited);
+  if (endpoint.access != Access::anyone) add(ErrorCode::unauthenticated);
+  if (endpoint.access == Access::admin) add(ErrorCode::forbidden);
+  if (endpoint.method != Method::get) add(ErrorCode::unsupported_media_type);
+  if (endpoint.effect == Effect::change && endpoint.method == Method::post) add(ErrorCode::idempotency_in_progress);
+  if (endpoint.if_match) add(ErrorCode::precondition_failed);
+  return codes;
+}
+
+object responses_of(const Bound& bound, const OperationSchemas& schemas) {
+  const Endpoint& endpoint = *bound.endpoint;
+  object success{{"description", endpoint.status == 201 ? "Made." : endpoint.status == 204 ? "Done." : "The answer."}};
+  if (!schemas.answer.empty()) {
+    success["content"] = object{{schemas.answer_type, object{{"schema", schemas.answer}}}};
+  } else if (endpoint.status == 200) {
+    success["content"] = object{{"*/*", object{{"schema", object{}}}}};
+  }
+  object headers{{"X-Request-Id", reference("headers", "X-Request-Id")}};
+  if (endpoint.status == 201) headers["Location"] = reference("headers", "Location");
+  if (endpoint.etag || endpoint.if_match) headers["ETag"] = reference("headers", "ETag");
+  success["headers"] = std::move(headers);
+  object responses{{std::to_string(endpoint.status), std::move(success)}};
+  if (endpoint.etag) {
+    responses["304"] = object{{"description", "Not changed since the version that If-None-Match names."}};
+  }
+  std::map<int, std::string> by_status;
+  for (const ErrorCode code : errors_of(bound)) {
+    std::string& text = by_status[info_of(code).status];
+    text += (text.empty() ? "" : ", ") + std::string("`") + std::string(info_of(code).word) + "`";
+  }
+  for (const auto& [status, words] : by_status) {
+    responses[std::to_string(status)] =
+        object{{"description", words},
+               {"content", object{{"application/problem+json", object{{"schema", reference("schemas", "Problem")}}}}}};
+  }
+  return responses;
+}
+
+object operation_of(const Bound& bound, reflect::SchemaBook& book) {
+  const Endpoint& endpoint = *bound.endpoint;
+  OperationSchemas schemas = bound.describe(book);
+  object operation{{"operationId", endpoint.name},
+                   {"summary", endpoint.summary},
+                   {"description", endpoint.description.empty() ? endpoint.summary : endpoint.description},
+                   {"tags", array{room_of(endpoint)}}};
+  array parameters;
+  for (auto& [name, schema] : schemas.path_parameters) {
+    parameters.push_back(object{{"name", name}, {"in", "path"}, {"required", true}, {"schema", std::move(schema)}});
+  }
+  for (auto& parameter : schemas.query_parameters) {
+    object entry{{"name", parameter.name}, {"in", "query"}, {"required", parameter.required}};
+    if (!parameter.description.empty()) entry["description"] = parameter.description;
+    entry["schema"] = std::move(parameter.schema);
+    parameters.push_back(std::move(entry));
+  }
+  if (endpoint.effect == Effect::change && endpoint.method == Method::post) {
+    parameters.push_back(reference("parameters", "Idempotency-Key"));
+  }
+  if (endpoint.if_match) parameters.push_back(reference("parameters", "If-Match"));
+  if (endpoint.etag) parameters.push_back(reference("parameters", "If-None-Match"));
+  if (!parameters.empty()) operation["parameters"] = std::move(parameters);
+  if (!schemas.request_body.empty()) operation["requestBody"] = std::move(schemas.request_body);
+  operation["responses"] = responses_of(bound, schemas);
+  operation["security"] = endpoint.access == Access::anyone ? array{} : array{object{{"bearer", array{}}}};
+  return operation;
+}
+
+object parameter(std::string_view name, std::string_view description, object schema) {
+  return {{"name", name}, {"in", "header"}, {"required", false}, {"description", description},
+          {"schema", std::move(schema)}};
+}
+
+void print(std::string& out, const boost::json::value& value, std::size_t indent) {
+  const std::string pad(indent + 2, ' ');
+  if (const auto* members = value.if_object(); members != nullptr && !members->empty()) {
+    out += "{\n";
+    bool first = true;
+    for (const auto& pair : *members) {
+      if (!first) out += ",\n";
+      first = false;
+      out += pad;
+      append_json_string(out, pair.key());
+      out += ": ";
+      print(out, pair.value(), indent + 2);
+    }
+    out += "\n" + std::string(indent, ' ') + "}";
+  } else if (const auto* items = value.if_array(); items != nullptr && !items->empty()) {
+    out += "[\n";
+    for (const auto& item : *items) {
+      if (&item != &items->front()) out += ",\n";
+      out += pad;
+      print(out, item, indent + 2);
+    }
+    out += "\n" + std::string(indent, ' ') + "]";
+  } else if (value.is_double()) {
+    reflect::Leaf<double>::write(out, value.get_double());
+  } else {
+    out += boost::json::serialize(value);
+  }
+}
+
+}  // namespace
+
+object openapi_document(const Router& router) {
+  reflect::SchemaBook book;
+  book["Problem"] = problem_schema();
+  std::map<std::string, object> paths;
+  std::map<std::string, int> rooms;
+  for (const auto& bound : router.endpoints()) {
+    const Endpoint& endpoint = *bound->endpoint;
+    object operation = operation_of(*bound, book);
+    object& path = paths[std::string(endpoint.path)];
+    if (endpoint.method == Method::put) {
+      object patch = operation;
+      patch["operationId"] = std::string(endpoint.name) + "_patch";
+      path["patch"] = std::move(patch);
+    }
+    path[lower(to_text(endpoint.method))] = std::move(operation);
+    ++rooms[std::string(room_of(endpoint))];
+  }
+  object all_paths;
+  for (auto& [path, operations] : paths) all_paths[path] = std::move(operations);
+  array tags;
+  for (const auto& [room, count] : rooms) {
+    tags.push_back(object{{"name", room}, {"description", std::to_string(count) + " operations of " + room + "."}});
+  }
+  object schemas;
+  for (auto& [name, schema] : book) schemas[name] = std::move(schema);
+  return {
+      {"openapi", "3.1.0"},
+      {"info",
+       object{{"title", "Hourz"},
+              {"version", "1.0.0"},
+              {"summary", "Gigs of an hour or more, from people nearby."},
+              {"description",
+               "Seekers post gigs on a map, Helpers nearby accept them. JSON in UTF-8; times are RFC 3339 in UTC; money "
+               "is a number of baht with at most two decimals; distances are kilometres. Every error is a problem "
+               "document (RFC 9457) with a stable `code`. A path with and without a trailing slash is the same "
+               "resource; PATCH is the same as PUT; HEAD and OPTIONS work wherever GET does. Enum values are accepted "
+               "in any case."},
+              {"license", object{{"name", "MIT"}, {"identifier", "MIT"}}},
+              {"contact", object{{"name", "Hourz"}, {"url", "https://github.com/hourz"}}}}},
+      {"servers", array{object{{"url", "/"}, {"description", "this server"}}}},
+      {"tags", std::move(tags)},
+      {"paths", std::move(all_paths)},
+      {"components",
+       object{{"schemas", std::move(schemas)},
+              {"securitySchemes",
+               object{{"bearer", object{{"type", "http"}, {"scheme", "bearer"}, {"bearerFormat", "JWT"},
+                                        {"description", "The access token of POST /api/auth/login."}}}}},
+              {"parameters",
+               object{{"Idempotency-Key",
+                       parameter("Idempotency-Key",
+                                 "Makes a retry harmless: the same key, caller and body gives the first answer again for "
+                                 "24 hours, with `Idempotency-Replayed: true`. Kept are successes and 402, 404 and 409; "
+                                 "other errors changed nothing and leave the key free.",
+                                 object{{"type", "string"}, {"minLength", 1}, {"maxLength", 255}})},
+                      {"If-Match", parameter("If-Match", "Change only this version; else 412.",
+                                             object{{"type", "string"}})},
+                      {"If-None-Match", parameter("If-None-Match", "Answer 304 when it is still this version.",
+                                                  object{{"type", "string"}})}}},
+              {"headers", object{{"X-Request-Id", header("Names this request in logs; the caller's own when sane.")},
+                                 {"Location", header("Where the new resource is.")},
+                                 {"ETag", header("Version of the resource.")}}}}}};
+}
+
+std::string to_pretty_json(const boost::json::value& value) {
+  std::string out;
+  print(out, value, 0);
+  out += '\n';
+  return out;
+}
+
+}  // namespace hourz::http

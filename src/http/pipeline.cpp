@@ -1,0 +1,480 @@
+#include "http/pipeline.hpp"
+
+#include <charconv>
+#include <chrono>
+
+#include "core/crypto.hpp"
+#include "core/log.hpp"
+#include "http_sql.hpp"
+
+namespace hourz::http {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// On every answer. One block, written as it stands.
+constexpr std::string_view fixed_headers =
+    "X-Content-Type-Options: nosniff\r\n"
+    "Referrer-Policy: no-referrer\r\n"
+    "Vary: Origin\r\n";
+constexpr std::string_view private_headers =
+    "X-Content-Type-Options: nosniff\r\n"
+    "Referrer-Policy: no-referrer\r\n"
+    "Vary: Origin\r\n"
+    "Cache-Control: no-store\r\n"
+    "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n";
+
+constexpr int attempts_at_most = 4;  ///< of a transaction that meets a deadlock or a serialization failure
+
+struct KeyOwner {
+  Uuid user_id;
+  std::string key;
+};
+BOOST_DESCRIBE_STRUCT(KeyOwner, (), (user_id, key))
+
+struct SavedAnswer {
+  db::Bytes fingerprint;
+  std::int32_t status;
+  std::string headers;
+  std::string body;
+};
+BOOST_DESCRIBE_STRUCT(SavedAnswer, (), (fingerprint, status, headers, body))
+
+struct AnswerToSave {
+  Uuid user_id;
+  std::string key;
+  db::Bytes fingerprint;
+  std::int32_t status;
+  std::string headers;
+  std::string body;
+};
+BOOST_DESCRIBE_STRUCT(AnswerToSave, (), (user_id, key, fingerprint, status, headers, body))
+
+const db::Query<bool, KeyOwner> idempotency_lock{sql::idempotency_lock};
+const db::Query<SavedAnswer, KeyOwner> idempotency_find{sql::idempotency_find};
+const db::Query<db::Nothing, AnswerToSave> idempotency_save{sql::idempotency_save};
+
+bool is_sane_request_id(std::string_view text) {
+  return !text.empty() && text.size() <= 64 &&
+         text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") ==
+             std::string_view::npos;
+}
+
+std::string media_type(std::string_view field) {
+  std::string type(field.substr(0, field.find(';')));
+  while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.pop_back();
+  for (char& c : type) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+  }
+  return type;
+}
+
+/// Text in another charset than UTF-8 would be misread.
+void check_charset(std::string_view field) {
+  const std::string lower = fold_case(field);
+  const auto at = lower.find("charset=");
+  if (at == std::string::npos) return;
+  std::string charset = lower.substr(at + 8, lower.find(';', at) - at - 8);
+  std::erase_if(charset, [](char c) { return c == '"' || c == ' '; });
+  if (charset != "utf-8" && charset != "utf8") {
+    throw Problem(ErrorCode::unsupported_media_type, "The body must be UTF-8.");
+  }
+}
+
+Problem to_problem(const db::Error& error, const PipelineParts& parts) {
+  switch (error.kind) {
+    case db::ErrorKind::constraint: {
+      const auto known = parts.constraint_errors.find(error.constraint);
+      if (known != parts.constraint_errors.end()) return Problem(known->second);
+      return Problem(ErrorCode::internal_error);
+    }
+    case db::ErrorKind::unavailable:
+    case db::ErrorKind::out_of_space:
+    case db::ErrorKind::retryable: return Problem(ErrorCode::service_unavailable).retry_after(1);
+    case db::ErrorKind::timeout: return Problem(ErrorCode::overloaded).retry_after(1);
+    case db::ErrorKind::outcome_unknown: return Problem(ErrorCode::deadline_exceeded).retry_after(1);
+    case db::ErrorKind::other: break;
+  }
+  return Problem(ErrorCode::internal_error);
+}
+
+std::string etag_of(std::optional<std::int64_t> version, std::string_view body) {
+  char text[64];
+  const auto hash = static_cast<unsigned long long>(std::hash<std::string_view>{}(body));
+  const int length = version ? std::snprintf(text, sizeof text, "\"%lld-%llx\"", static_cast<long long>(*version), hash)
+                             : std::snprintf(text, sizeof text, "\"%llx\"", hash);
+  return {text, static_cast<std::size_t>(length)};
+}
+
+bool etag_listed(std::string_view list, std::string_view etag) {
+  if (list == "*") return true;
+  while (!list.empty()) {
+    const auto end = std::min(list.find(','), list.size());
+    std::string_view tag = list.substr(0, end);
+    list.remove_prefix(std::min(end + 1, list.size()));
+    while (tag.starts_with(' ')) tag.remove_prefix(1);
+    while (tag.ends_with(' ')) tag.remove_suffix(1);
+    if (tag.starts_with("W/")) tag.remove_prefix(2);
+    if (tag == etag) return true;
+  }
+  return false;
+}
+
+/// Outcomes that an idempotency key keeps: what was done, and what was refused by the state of things. What a caller
+/// can mend (validation, rate, credentials) or we must (5xx) leaves the key free.
+bool is_kept(int status) { return status < 300 || status == 402 || status == 404 || status == 409; }
+
+}  // namespace
+
+/// A request between admit() and respond().
+struct Pipeline::Ticket : Admission {
+  RequestHead head;
+  const Bound* bound = nullptr;
+  reflect::Pairs path_parameters;
+  std::string_view path;
+  std::string_view query;
+  std::string request_id;
+  std::string content_type;
+  std::optional<Caller> caller;
+  RateVerdict rate;
+  bool rated = false;
+  Clock::time_point start = Clock::now();
+  std::string cause;  ///< of a 5xx, for the log alone
+};
+
+/// Counters by endpoint and status, found once and kept by this shard.
+struct Pipeline::Meters {
+  std::map<std::pair<const Endpoint*, int>, prometheus::Counter*> requests;
+  std::map<const Endpoint*, prometheus::Histogram*> latency;
+};
+
+Pipeline::Pipeline(PipelineParts& parts, db::Client& database, Authenticator& authenticator)
+    : parts_(parts), database_(database), authenticator_(authenticator), meters_(std::make_unique<Meters>()) {}
+
+Pipeline::~Pipeline() = default;
+
+Response to_response(const Problem& problem, std::string_view request_id) {
+  const ErrorInfo& info = info_of(problem.code);
+  const std::string detail = problem.detail.empty() ? std::string(info.title) + "." : problem.detail;
+  Response response;
+  response.status = info.status;
+  response.content_type = "application/problem+json";
+  std::string& out = response.body;
+  const auto member = [&out](std::string_view name, std::string_view value) {
+    append_json_string(out, name);
+    out += ':';
+    append_json_string(out, value);
+    out += ',';
+  };
+  out += '{';
+  member("type", "/docs/errors#" + std::string(info.word));
+  member("title", info.title);
+  out += "\"status\":" + std::to_string(info.status) + ",";
+  member("detail", detail);
+  member("instance", "urn:hourz:request:" + std::string(request_id));
+  member("code", info.word);
+  member("message", detail);
+  member("request_id", request_id);
+  if (problem.code == ErrorCode::validation_failed) {
+    out += "\"errors\":[";
+    for (const Fault& fault : problem.faults) {
+      if (&fault != &problem.faults.front()) out += ',';
+      out += "{\"field\":";
+      append_json_string(out, fault.field);
+      out += ",\"code\":";
+      append_json_string(out, fault.code);
+      out += ",\"message\":";
+      append_json_string(out, fault.message);
+      out += '}';
+    }
+    out += "],";
+  }
+  for (const auto& pair : problem.extra) {
+    append_json_string(out, pair.key());
+    out += ':';
+    out += boost::json::serialize(pair.value());
+    out += ',';
+  }
+  out.back() = '}';
+  for (const auto& header : problem.headers) response.headers.push_back(header);
+  if (problem.retry_after_s) response.headers.emplace_back("Retry-After", std::to_string(*problem.retry_after_s));
+  if (info.status == 401) {
+    const bool sent = problem.code != ErrorCode::unauthenticated && problem.code != ErrorCode::invalid_credentials;
+    response.headers.emplace_back("WWW-Authenticate",
+                                  sent ? R"(Bearer realm="hourz", error="invalid_token")" : R"(Bearer realm="hourz")");
+  }
+  return response;
+}
+
+Response Pipeline::refuse(int status, std::string_view detail) {
+  ErrorCode code = ErrorCode::malformed_request;
+  for (const ErrorInfo& info : error_table) {
+    if (info.status == status) {
+      code = info.code;
+      break;
+    }
+  }
+  Ticket ticket;
+  ticket.request_id = to_string(make_uuid());
+  Response response = to_response(Problem(code, std::string(detail)), ticket.request_id);
+  response.close = true;
+  conclude(ticket, response);
+  return response;
+}
+
+void Pipeline::conclude(Ticket& ticket, Response& response) {
+  const auto elapsed = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - ticket.start);
+  const Endpoint* endpoint = ticket.bound != nullptr ? ticket.bound->endpoint : nullptr;
+  response.headers.emplace_back("X-Request-Id", ticket.request_id);
+  // A document or asset brings its own policy and caching.
+  const bool own_policy = std::any_of(response.headers.begin(), response.headers.end(),
+                                      [](const auto& header) { return header.first == "Content-Security-Policy"; });
+  response.fixed_headers = own_policy ? fixed_headers : private_headers;
+  if (ticket.rated) {
+    const RateRule rule = RateLimiter::rule_of(endpoint->rate);
+    response.headers.emplace_back("RateLimit-Policy", "\"" + std::string(rule.name) + "\";q=" +
+                                                          std::to_string(rule.requests) + ";w=" +
+                                                          std::to_string(rule.window.count()));
+    response.headers.emplace_back("RateLimit", "\"" + std::string(rule.name) +
+                                                   "\";r=" + std::to_string(ticket.rate.remaining) +
+                                                   ";t=" + std::to_string(ticket.rate.reset_s));
+  }
+  const std::string_view name = endpoint != nullptr ? endpoint->name : "none";
+  auto& counter = meters_->requests[{endpoint, response.status}];
+  if (counter == nullptr) {
+    counter = &parts_.metrics.counter("hourz_http_requests_total", "Requests answered, by endpoint and status.",
+                                      {{"endpoint", std::string(name)}, {"status", std::to_string(response.status)}});
+  }
+  counter->Increment();
+  auto& latency = meters_->latency[endpoint];
+  if (latency == nullptr) {
+    latency = &parts_.metrics.latency("hourz_http_request_duration_seconds",
+                                      "Time from a whole request head to its answer, by endpoint.",
+                                      {{"endpoint", std::string(name)}});
+  }
+  latency->Observe(static_cast<double>(elapsed.count()) / 1e6);
+  const bool quiet = endpoint != nullptr && endpoint->rate == RateClass::none && response.status < 400;
+  const auto level = response.status >= 500 ? log::Level::error : quiet ? log::Level::debug : log::Level::info;
+  if (!log::enabled(level)) return;
+  log::Line line(level, "request");
+  line.with("endpoint", name)
+      .with("method", ticket.head.method_text)
+      .with("status", response.status)
+      .with("duration_us", elapsed.count())
+      .with("request_id", ticket.request_id)
+      .with("ip", ticket.head.peer);
+  if (ticket.caller) line.with("user_id", to_string(ticket.caller->user_id));
+  if (!ticket.cause.empty()) line.with("cause", ticket.cause);
+}
+
+Awaitable<void> Pipeline::authorize(Ticket& ticket) {
+  const Endpoint& endpoint = *ticket.bound->endpoint;
+  if (endpoint.access != Access::anyone) {
+    const auto field = ticket.head.header("authorization");
+    if (!field) throw Problem(ErrorCode::unauthenticated);
+    std::string_view value = *field;
+    const auto space = value.find(' ');
+    if (space == std::string_view::npos || fold_case(value.substr(0, space)) != "bearer") {
+      throw Problem(ErrorCode::unauthenticated);
+    }
+    value.remove_prefix(space + 1);
+    ticket.caller = co_await authenticator_.authenticate(database_, value);
+    if (endpoint.access == Access::admin && ticket.caller->role != Role::ADMIN) throw Problem(ErrorCode::forbidden);
+  }
+  if (endpoint.rate != RateClass::none && parts_.limiter.enabled()) {
+    ticket.rate = parts_.limiter.take(endpoint.rate,
+                                      ticket.caller ? to_string(ticket.caller->user_id) : ticket.head.peer);
+    ticket.rated = true;
+    if (!ticket.rate.allowed) throw Problem(ErrorCode::rate_limited).retry_after(ticket.rate.reset_s);
+  }
+}
+
+Awaitable<Admitted> Pipeline::admit(RequestHead head) {
+  auto ticket = std::make_unique<Ticket>();
+  ticket->head = std::move(head);
+  const auto given = ticket->head.header("x-request-id");
+  ticket->request_id = given && is_sane_request_id(*given) ? std::string(*given) : to_string(make_uuid());
+  Admitted admitted;
+  std::optional<Problem> problem;
+  try {
+    const std::string_view target = ticket->head.target;
+    const auto mark = target.find('?');
+    ticket->path = target.substr(0, mark);
+    ticket->query = mark == std::string_view::npos ? std::string_view() : target.substr(mark + 1);
+    if (ticket->head.method == Method::other) {
+      throw Problem(ErrorCode::not_implemented, "The server does not know this method.");
+    }
+    auto match = parts_.router.find(ticket->head.method, ticket->path);
+    if (ticket->head.method == Method::options && (!match.allow.empty() || target == "*")) {
+      admitted.refusal.emplace();
+      admitted.refusal->status = 204;
+      admitted.refusal->headers.emplace_back("Allow", match.allow.empty() ? "GET, HEAD, OPTIONS" : match.allow);
+    } else if (match.bound == nullptr) {
+      if (match.allow.empty()) throw Problem(ErrorCode::not_found);
+      throw Problem(ErrorCode::method_not_allowed).header("Allow", match.allow);
+    } else {
+      ticket->bound = match.bound;
+      ticket->path_parameters = std::move(match.path_parameters);
+      admitted.body_limit = match.bound->endpoint->body_limit;
+      co_await authorize(*ticket);
+      if (ticket->head.content_length.value_or(0) > admitted.body_limit) {
+        throw Problem(ErrorCode::body_too_large,
+                      "The body may have at most " + std::to_string(admitted.body_limit) + " bytes.");
+      }
+      if (const auto coding = ticket->head.header("content-encoding"); coding && fold_case(*coding) != "identity") {
+        throw Problem(ErrorCode::unsupported_media_type, "The body must not be compressed.");
+      }
+      if (const auto type = ticket->head.header("content-type")) {
+        ticket->content_type = media_type(*type);
+        check_charset(*type);
+      }
+    }
+  } catch (Problem& thrown) {
+    problem.emplace(std::move(thrown));
+  } catch (const db::Error& error) {
+    ticket->cause = error.statement + ": " + error.message;
+    problem.emplace(to_problem(error, parts_));
+  } catch (const std::exception& error) {
+    ticket->cause = error.what();
+    problem.emplace(ErrorCode::internal_error);
+  }
+  if (problem) admitted.refusal = to_response(*problem, ticket->request_id);
+  if (admitted.refusal) {
+    conclude(*ticket, *admitted.refusal);
+  } else {
+    admitted.admission = std::move(ticket);
+  }
+  co_return admitted;
+}
+
+Awaitable<bool> Pipeline::replay_or_claim(Call& call, const std::string& key, const std::string& fingerprint) {
+  const KeyOwner owner{call.caller ? call.caller->user_id : Uuid{}, key};
+  if (!co_await db::one(*call.transaction, idempotency_lock, owner)) throw Problem(ErrorCode::idempotency_in_progress);
+  auto saved = co_await db::maybe(*call.transaction, idempotency_find, owner);
+  if (!saved) co_return false;
+  if (!equal_in_constant_time(saved->fingerprint.value, fingerprint)) {
+    throw Problem(ErrorCode::idempotency_key_reused);
+  }
+  call.response.status = saved->status;
+  call.response.content_type = saved->body.empty()       ? ""
+                               : saved->status >= 400    ? "application/problem+json"
+                                                         : "application/json";
+  call.response.body = std::move(saved->body);
+  for (std::string_view rest = saved->headers; !rest.empty();) {
+    const auto end = rest.find('\n');
+    const auto colon = rest.find(':');
+    call.header(std::string(rest.substr(0, colon)), std::string(rest.substr(colon + 1, end - colon - 1)));
+    rest.remove_prefix(end + 1);
+  }
+  call.header("Idempotency-Replayed", "true");
+  co_return true;
+}
+
+Awaitable<void> Pipeline::attempt_with_key(Ticket& ticket, Call& call, std::string key) {
+  call.transaction->allow_early_commit(false);
+  const std::string material = std::string(to_text(call.head.method)) + " " + call.head.target + "\n" + call.body;
+  const std::string fingerprint(as_text(hmac_sha256(parts_.fingerprint_key, material)));
+  if (co_await replay_or_claim(call, key, fingerprint)) co_return;
+  co_await call.transaction->savepoint();
+  std::optional<Problem> problem;
+  try {
+    co_await ticket.bound->invoke(call);
+  } catch (Problem& thrown) {
+    if (!is_kept(info_of(thrown.code).status)) throw;
+    problem.emplace(std::move(thrown));
+  }
+  if (problem) {
+    co_await call.transaction->rollback_to_savepoint();
+    call.after.clear();
+    call.response = to_response(*problem, call.request_id);
+  }
+  std::string headers;
+  for (const auto& [name, value] : call.response.headers) headers += name + ":" + value + "\n";
+  const auto saved = co_await db::run(*call.transaction, idempotency_save,
+                                      AnswerToSave{call.caller ? call.caller->user_id : Uuid{}, key,
+                                                   db::Bytes{fingerprint}, call.response.status, headers,
+                                                   call.response.body});
+  // Somebody committed the same key between our look and our save: run again, and find it.
+  if (saved == 0) throw db::Error(db::ErrorKind::retryable, "an idempotency key appeared meanwhile");
+}
+
+Awaitable<void> Pipeline::attempt(Ticket& ticket, Call& call) {
+  const Endpoint& endpoint = *ticket.bound->endpoint;
+  call.response.status = endpoint.status;
+  if (endpoint.effect == Effect::read) {
+    co_await ticket.bound->invoke(call);
+  } else {
+    call.transaction = database_.begin();
+    const auto key = endpoint.method == Method::post ? ticket.head.header("idempotency-key") : std::nullopt;
+    if (key) {
+      const bool visible = std::all_of(key->begin(), key->end(), [](char c) { return c > 0x20 && c < 0x7f; });
+      if (key->empty() || key->size() > 255 || !visible) throw Problem(ErrorCode::invalid_idempotency_key);
+      co_await attempt_with_key(ticket, call, std::string(*key));
+    } else {
+      co_await ticket.bound->invoke(call);
+    }
+    co_await call.transaction->commit();
+  }
+  for (const auto& action : call.after) action();
+}
+
+Awaitable<Response> Pipeline::respond(std::unique_ptr<Admission> admission, std::string body) {
+  auto& ticket = static_cast<Ticket&>(*admission);
+  Response response;
+  for (int tries = 1;; ++tries) {
+    // A call is made anew for each try: nothing of a failed one is left in it.
+    Call call(*ticket.bound->endpoint, ticket.head, database_);
+    call.request_id = ticket.request_id;
+    call.address = ticket.head.peer;
+    call.caller = ticket.caller;
+    call.path_parameters = ticket.path_parameters;
+    call.query = ticket.query;
+    call.body = body;
+    call.content_type = ticket.content_type;
+    std::optional<Problem> problem;
+    bool again = false;
+    try {
+      co_await attempt(ticket, call);
+    } catch (Problem& thrown) {
+      problem.emplace(std::move(thrown));
+    } catch (const db::Error& error) {
+      again = error.kind == db::ErrorKind::retryable && tries < attempts_at_most;
+      ticket.cause = error.statement + ": " + error.message;
+      problem.emplace(to_problem(error, parts_));
+    } catch (const std::exception& error) {
+      ticket.cause = error.what();
+      problem.emplace(ErrorCode::internal_error);
+    }
+    if (again) continue;
+    if (problem) {
+      if (info_of(problem->code).status < 500) ticket.cause.clear();
+      response = to_response(*problem, ticket.request_id);
+    } else {
+      response = std::move(call.response);
+      const Endpoint& endpoint = *ticket.bound->endpoint;
+      if (response.status < 300 && (endpoint.etag || call.version)) {
+        std::string etag = etag_of(call.version, response.body);
+        const auto known = ticket.head.header("if-none-match");
+        const bool reading = ticket.head.method == Method::get || ticket.head.method == Method::head;
+        if (reading && known && etag_listed(*known, etag)) {
+          response.status = 304;
+          response.body.clear();
+          response.content_type.clear();
+        }
+        response.headers.emplace_back("ETag", std::move(etag));
+      }
+    }
+    break;
+  }
+  conclude(ticket, response);
+  co_return response;
+}
+
+Awaitable<Response> Pipeline::handle(RequestHead head, std::string body) {
+  head.content_length = body.size();
+  Admitted admitted = co_await admit(std::move(head));
+  if (admitted.refusal) co_return std::move(*admitted.refusal);
+  co_return co_await respond(std::move(admitted.admission), std::move(body));
+}
+
+}  // namespace hourz::http

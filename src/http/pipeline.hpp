@@ -1,0 +1,64 @@
+// What every request goes through: route, caller, body, transaction, idempotency key, answer, one log line, metrics.
+// One Pipeline a shard; the Router, the metrics and the table of constraints are shared and read-only.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/metrics.hpp"
+#include "http/call.hpp"
+#include "http/rate_limit.hpp"
+#include "http/router.hpp"
+
+namespace hourz::http {
+
+/// Who a bearer token belongs to. Implemented by the auth room.
+class Authenticator {
+ public:
+  virtual ~Authenticator() = default;
+  /// Throws Problem: token_invalid, token_expired, session_ended; or db::Error.
+  virtual Awaitable<Caller> authenticate(db::Client& database, std::string_view token) = 0;
+};
+
+/// What the shards' pipelines share.
+struct PipelineParts {
+  const Router& router;
+  Metrics& metrics;
+  RateLimiter& limiter;
+  std::string fingerprint_key;                                     ///< for idempotency fingerprints
+  std::map<std::string, ErrorCode, std::less<>> constraint_errors; ///< names of constraints that are a client's error
+};
+
+class Pipeline final : public Service {
+ public:
+  Pipeline(PipelineParts& parts, db::Client& database, Authenticator& authenticator);
+  ~Pipeline() override;
+
+  Awaitable<Admitted> admit(RequestHead head) override;
+  Awaitable<Response> respond(std::unique_ptr<Admission> admission, std::string body) override;
+  Response refuse(int status, std::string_view detail) override;
+
+  /// Both steps: for tests, which have no sessions.
+  Awaitable<Response> handle(RequestHead head, std::string body);
+
+ private:
+  struct Ticket;
+  Awaitable<void> authorize(Ticket& ticket);
+  Awaitable<void> attempt(Ticket& ticket, Call& call);
+  Awaitable<bool> replay_or_claim(Call& call, const std::string& key, const std::string& fingerprint);
+  Awaitable<void> attempt_with_key(Ticket& ticket, Call& call, std::string key);
+  void conclude(Ticket& ticket, Response& response);
+
+  PipelineParts& parts_;
+  db::Client& database_;
+  Authenticator& authenticator_;
+  struct Meters;
+  std::unique_ptr<Meters> meters_;
+};
+
+/// The problem document of an error.
+Response to_response(const Problem& problem, std::string_view request_id);
+
+}  // namespace hourz::http
