@@ -50,6 +50,22 @@ target_compile_options(hourz_beast PRIVATE -w)
 add_library(hourz_pch STATIC ${CMAKE_SOURCE_DIR}/cmake/pch.cpp)
 target_link_libraries(hourz_pch PUBLIC hourz_asio Boost::json)
 target_precompile_headers(hourz_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/pch.hpp)
+# A precompiled header holds absolute paths, so each checkout makes its own, and ccache would take each for another
+# input. With CCACHE_PCH_EXTSUM it looks at this checksum instead: a clean build of another checkout is all hits but one.
+# CMake's own option also names the header by its absolute path, to no use once the precompiled one is there.
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  set(CMAKE_CXX_COMPILE_OPTIONS_USE_PCH -Xclang -include-pch -Xclang <PCH_FILE>)
+  set(sum ${CMAKE_BINARY_DIR}/CMakeFiles/hourz_pch.dir/cmake_pch.hxx.pch.sum)
+  separate_arguments(flags UNIX_COMMAND "${CMAKE_CXX_FLAGS} -std=c++20")
+  add_custom_command(OUTPUT ${sum}
+    COMMAND ${CMAKE_SOURCE_DIR}/cmake/pch_sum.sh ${sum} cmake/pch.hpp ${CMAKE_CXX_COMPILER} ${flags}
+            "-D$<JOIN:$<TARGET_PROPERTY:hourz_pch,COMPILE_DEFINITIONS>,;-D>"
+            "$<$<BOOL:${HOURZ_SANITIZE}>:-fsanitize=${HOURZ_SANITIZE}>"
+    DEPENDS ${CMAKE_SOURCE_DIR}/cmake/pch.hpp ${CMAKE_SOURCE_DIR}/cmake/pch_sum.sh DEPFILE ${sum}.d
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} COMMAND_EXPAND_LISTS VERBATIM)
+  add_custom_target(hourz_pch_sum DEPENDS ${sum})
+  add_dependencies(hourz_pch hourz_pch_sum)
+endif()
 
 # hourz_library(NAME FILES... DEPENDS LIBS...): one folder, one library, one precompiled header for all.
 function(hourz_library name)
