@@ -57,10 +57,12 @@ if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
   set(CMAKE_CXX_COMPILE_OPTIONS_USE_PCH -Xclang -include-pch -Xclang <PCH_FILE>)
   set(sum ${CMAKE_BINARY_DIR}/CMakeFiles/hourz_pch.dir/cmake_pch.hxx.pch.sum)
   separate_arguments(flags UNIX_COMMAND "${CMAKE_CXX_FLAGS} -std=c++20")
+  if(HOURZ_SANITIZE)
+    list(APPEND flags -fsanitize=${HOURZ_SANITIZE})
+  endif()
   add_custom_command(OUTPUT ${sum}
     COMMAND ${CMAKE_SOURCE_DIR}/cmake/pch_sum.sh ${sum} cmake/pch.hpp ${CMAKE_CXX_COMPILER} ${flags}
             "-D$<JOIN:$<TARGET_PROPERTY:hourz_pch,COMPILE_DEFINITIONS>,;-D>"
-            "$<$<BOOL:${HOURZ_SANITIZE}>:-fsanitize=${HOURZ_SANITIZE}>"
     DEPENDS ${CMAKE_SOURCE_DIR}/cmake/pch.hpp ${CMAKE_SOURCE_DIR}/cmake/pch_sum.sh DEPFILE ${sum}.d
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} COMMAND_EXPAND_LISTS VERBATIM)
   add_custom_target(hourz_pch_sum DEPENDS ${sum})
