@@ -29,7 +29,7 @@ enum class ErrorKind {
   unavailable,      ///< no connection to be had, or lost before the statement can have had an effect
   outcome_unknown,  ///< lost or overdue while a commit was under way: it may have taken effect
   timeout,          ///< a deadline passed: the server's, the client's, or waiting for a pooled connection
-  retryable,        ///< deadlock (40P01) or serialization failure (40001): run the transaction again
+  retryable,        ///< deadlock (40P01), serialization failure (40001), lock not to be had (55P03): run it again
   constraint,       ///< class 23; `constraint` names it
   out_of_space,     ///< 53100
   other,            ///< a bug of ours or of the schema
@@ -48,7 +48,7 @@ struct Error : std::exception {
 /// A statement with its parameters encoded: what an Executor sends.
 struct Bound {
   const Statement* statement;
-  std::size_t index;       ///< of the statement in the process, for the per-connection list of prepared ones
+  std::size_t index;  ///< of the statement in the process, for the per-connection list of prepared ones
   Parameters parameters;
 };
 
@@ -70,55 +70,68 @@ class Connection;
 class Pool;
 
 /// A transaction on a pooled connection. Nothing is acquired or sent before the first statement, with which BEGIN
-/// travels. Dropped without commit() it rolls back before its connection is used again.
+/// travels. Dropped without commit() it rolls back before its connection is used again. One statement at a time: await
+/// one before starting the next. After a failed statement only rollback_to_savepoint() can save the transaction.
 class Transaction final : public Executor {
  public:
-  explicit Transaction(Pool& pool);
+  explicit Transaction(std::shared_ptr<Pool> pool);
   ~Transaction() override;
 
   Awaitable<Result> execute(Bound bound) override;
+
+  /// A first statement goes alone, an implicit transaction of its own; a later one goes with COMMIT behind it. Error
+  /// outcome_unknown when its answer does not arrive. When it fails nothing was committed.
   Awaitable<Result> execute_last(Bound bound) override;
 
   /// Whether execute_last() may commit; set to false by who has something to add (an idempotency record).
   void allow_early_commit(bool allow) { early_commit_ = allow; }
 
   /// Nothing to do when nothing was sent or the last statement committed. Error outcome_unknown when the answer to
-  /// COMMIT does not arrive.
+  /// COMMIT does not arrive, `other` when a statement had failed (and the transaction is rolled back).
   Awaitable<void> commit();
 
-  /// BEGIN with its first statement done, later ones undone on failure: used to keep the outcome of a failed attempt.
+  /// What comes after can be undone alone: used to keep the outcome of a failed attempt. Neither costs a round trip:
+  /// both travel with the next statement or COMMIT.
   Awaitable<void> savepoint();
   Awaitable<void> rollback_to_savepoint();
 
   bool used() const { return used_; }
 
  private:
-  Awaitable<void> acquire();
-  Pool& pool_;
-  std::unique_ptr<Connection> connection_;
+  Awaitable<Result> send(std::optional<Bound> bound, unsigned suffix);
+  void release() noexcept;
+
+  std::shared_ptr<Pool> pool_;
+  std::shared_ptr<Connection> connection_;
   bool early_commit_ = true;
   bool used_ = false;
-  bool open_ = false;
-  bool committed_ = false;
+  bool ended_ = false;             ///< committed, or tried to
+  bool open_ = false;              ///< BEGIN was sent
+  bool failed_ = false;            ///< a statement failed and was not undone yet
+  bool has_savepoint_ = false;     ///< asked for, sent or not
+  bool send_savepoint_ = false;    ///< goes before the next statement
+  bool send_rollback_to_ = false;  ///< goes before the next statement or COMMIT
 };
 
 struct Options {
-  std::string url;                                        ///< a libpq connection string or URI
-  int pipelined_connections = 2;                          ///< for reads, per shard
-  int pooled_connections = 8;                             ///< for transactions, per shard
-  int pool_queue = 512;                                   ///< waiters past which an acquire fails at once
+  std::string url;                ///< a libpq connection string or URI
+  int pipelined_connections = 2;  ///< for reads, per shard
+  int pooled_connections = 8;     ///< for transactions, per shard
+  int pool_queue = 512;           ///< waiters past which an acquire fails at once
   std::chrono::milliseconds connect_timeout{2000};
-  std::chrono::milliseconds pool_timeout{2000};           ///< longest wait for a pooled connection
-  std::chrono::milliseconds statement_timeout{2000};      ///< the server's
-  std::chrono::milliseconds answer_timeout{2500};         ///< ours, for a server that does not answer at all
+  std::chrono::milliseconds pool_timeout{2000};       ///< longest wait for a pooled connection
+  std::chrono::milliseconds statement_timeout{2000};  ///< the server's
+  std::chrono::milliseconds answer_timeout{2500};     ///< ours, for a server that does not answer at all
 };
 
 /// One statement's fate, for metrics and logs: name, time from sending to answer, whether it failed.
 using Observer = std::function<void(const Statement&, std::chrono::microseconds, bool failed)>;
 
-/// One shard's access to the database.
+/// One shard's access to the database. Read connections are made from the start and kept up; pooled ones on demand.
+/// The io_context must outlive it, and runs out of work only after stop().
 class Client {
  public:
+  /// Throws Error `other` when the URL cannot be parsed.
   Client(boost::asio::io_context& io, Options options);
   ~Client();
   Client(const Client&) = delete;
@@ -144,7 +157,7 @@ class Client {
 
  private:
   struct State;
-  std::unique_ptr<State> state_;
+  std::shared_ptr<State> state_;
 };
 
 // --- typed queries ---------------------------------------------------------------------------------------------------
@@ -170,8 +183,9 @@ template <class Row, class... Ps>
 class Query {
  public:
   explicit Query(const Statement& statement)
-      : statement_(statement), index_(add_query({&statement, parameter_types<Ps...>(statement), column_types<Row>(),
-                                                 !std::is_same_v<Row, Nothing>})) {}
+      : statement_(statement),
+        index_(add_query(
+            {&statement, parameter_types<Ps...>(statement), column_types<Row>(), !std::is_same_v<Row, Nothing>})) {}
 
   Bound bind(const Ps&... ps) const { return {&statement_, index_, encode_parameters(statement_, ps...)}; }
   const Statement& statement() const { return statement_; }
@@ -211,10 +225,26 @@ Awaitable<Row> one(Executor& on, const Query<Row, Ps...>& query, std::type_ident
   co_return std::move(*row);
 }
 
+/// As one(), with nothing to follow in the transaction. The missing row does not undo the statement.
+template <class Row, class... Ps>
+Awaitable<Row> one_last(Executor& on, const Query<Row, Ps...>& query, std::type_identity_t<Ps>... ps) {
+  const Result result = co_await on.execute_last(query.bind(ps...));
+  auto row = decode_first<Row>(result);
+  if (!row) throw Error(ErrorKind::other, std::string(query.statement().name) + " gave no row");
+  co_return std::move(*row);
+}
+
 /// Rows changed by a statement that returns none.
 template <class... Ps>
 Awaitable<std::int64_t> run(Executor& on, const Query<Nothing, Ps...>& query, std::type_identity_t<Ps>... ps) {
   const Result result = co_await on.execute(query.bind(ps...));
+  co_return result.affected();
+}
+
+/// As run(), with nothing to follow in the transaction.
+template <class... Ps>
+Awaitable<std::int64_t> run_last(Executor& on, const Query<Nothing, Ps...>& query, std::type_identity_t<Ps>... ps) {
+  const Result result = co_await on.execute_last(query.bind(ps...));
   co_return result.affected();
 }
 

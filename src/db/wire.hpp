@@ -3,16 +3,22 @@
 #pragma once
 #include <libpq-fe.h>
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <boost/describe.hpp>
 #include <boost/mp11.hpp>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "core/geo.hpp"
@@ -27,8 +33,31 @@ namespace hourz::db {
 /// PostgreSQL's own numbers of its types (catalog/pg_type.dat), fixed for all versions.
 namespace oid {
 inline constexpr Oid boolean = 16, int8 = 20, int2 = 21, int4 = 23, text = 25, float8 = 701, timestamptz = 1184,
-                     uuid = 2950, jsonb = 3802, bytea = 17, text_array = 1009, uuid_array = 2951, int8_array = 1016;
+                     uuid = 2950, jsonb = 3802, bytea = 17, text_array = 1009, uuid_array = 2951, int8_array = 1016,
+                     int4_array = 1007, float8_array = 1022, boolean_array = 1000, timestamptz_array = 1185;
+
+/// The array type of an element type; 0 when there is none here.
+constexpr Oid array_of(Oid element) {
+  switch (element) {
+    case text:
+      return text_array;
+    case uuid:
+      return uuid_array;
+    case int8:
+      return int8_array;
+    case int4:
+      return int4_array;
+    case float8:
+      return float8_array;
+    case boolean:
+      return boolean_array;
+    case timestamptz:
+      return timestamptz_array;
+    default:
+      return 0;
+  }
 }
+}  // namespace oid
 
 /// Encoded parameters: one buffer, and for each its place in it, or null.
 class Parameters {
@@ -217,9 +246,8 @@ template <class T>
   requires requires { Wire<T>::type; }
 struct Wire<std::vector<T>> {
   static constexpr Oid element = Wire<T>::type;
-  static constexpr Oid type = element == oid::uuid   ? oid::uuid_array
-                              : element == oid::int8 ? oid::int8_array
-                                                     : oid::text_array;
+  static constexpr Oid type = oid::array_of(element);
+  static_assert(type != 0, "no array type for this element");
   static void encode(std::string& out, const std::vector<T>& values) {
     put_int<std::int32_t>(out, values.empty() ? 0 : 1);  // dimensions
     put_int<std::int32_t>(out, 0);                       // no NULLs
@@ -249,6 +277,7 @@ struct Wire<std::vector<T>> {
     if (dimensions != 1) throw WireError("an array of more dimensions");
     const auto count = get_int<std::int32_t>(take(4));
     take(4);
+    values.reserve(std::min<std::size_t>(static_cast<std::size_t>(std::max(count, 0)), bytes.size() / 4));
     for (std::int32_t i = 0; i < count; ++i) {
       const auto length = get_int<std::int32_t>(take(4));
       if (length < 0) throw WireError("NULL in an array");
@@ -317,14 +346,30 @@ using Members = boost::describe::describe_members<T, boost::describe::mod_public
 
 /// For each member in order, its column in the result.
 template <class T>
-std::vector<int> column_order(const Result& result) {
-  std::vector<int> order;
+using ColumnOrder = std::array<int, boost::mp11::mp_size<Members<T>>::value>;
+
+template <class T>
+ColumnOrder<T> column_order(const Result& result) {
+  ColumnOrder<T> order{};
+  int i = 0;
   boost::mp11::mp_for_each<Members<T>>([&](auto member) {
-    const int column = PQfnumber(result.get(), member.name);
+    // Most statements name their columns in the struct's order.
+    const char* here = PQfname(result.get(), i);
+    const int column =
+        here != nullptr && std::strcmp(here, member.name) == 0 ? i : PQfnumber(result.get(), member.name);
     if (column < 0) throw WireError(std::string("no column ") + member.name);
-    order.push_back(column);
+    order[static_cast<std::size_t>(i++)] = column;
   });
   return order;
+}
+
+template <class T>
+auto order_of(const Result& result) {
+  if constexpr (Row<T>) {
+    return column_order<T>(result);
+  } else {
+    return std::array<int, 0>{};
+  }
 }
 
 template <class T>
@@ -347,8 +392,7 @@ std::vector<T> decode_rows(const Result& result) {
   std::vector<T> rows;
   if (result.rows() == 0) return rows;
   rows.reserve(static_cast<std::size_t>(result.rows()));
-  std::vector<int> order;
-  if constexpr (Row<T>) order = column_order<T>(result);
+  const auto order = order_of<T>(result);
   for (int i = 0; i < result.rows(); ++i) rows.push_back(decode_row<T>(result, i, order));
   return rows;
 }
@@ -356,8 +400,7 @@ std::vector<T> decode_rows(const Result& result) {
 template <class T>
 std::optional<T> decode_first(const Result& result) {
   if (result.rows() == 0) return std::nullopt;
-  std::vector<int> order;
-  if constexpr (Row<T>) order = column_order<T>(result);
+  const auto order = order_of<T>(result);
   return decode_row<T>(result, 0, order);
 }
 
