@@ -475,6 +475,40 @@ TEST(DataDirectory, DropsRootForGood) {
   EXPECT_EQ(server.line(), "hourz_app");
 }
 
+TEST(DataDirectory, SaysThatTheRightsAreMissing) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can become somebody without rights";
+  const Folder folder;
+  chmod(folder.path().c_str(), 0755);
+  Helper server([&](const auto& tell) {
+    drop_privileges();
+    tell(refusal(quick(folder.path() / "data")));
+    tell(refusal(quick(folder.path())));
+  });
+  std::string text = server.line();
+  EXPECT_NE(text.find("cannot make " + (folder.path() / "data").string()), std::string::npos) << text;
+  EXPECT_NE(text.find("Permission denied"), std::string::npos) << text;
+  text = server.line();
+  EXPECT_NE(text.find("does not belong to user postgres"), std::string::npos) << text;
+}
+
+TEST(Cluster, NamesThePackageWhenPostGisIsMissing) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can hide the extension";
+  const Folder folder;
+  const Environment template_cluster("HOURZ_TEST_CLUSTER_TEMPLATE", prepared());
+  Helper server([&](const auto& tell) {
+    // In this process's own view of the file system alone.
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount("none", "/usr/share/postgresql/15/extension", "tmpfs", 0, "size=1m,mode=755") != 0) {
+      tell("skip");
+      return;
+    }
+    tell(refusal(quick(folder.path())));
+  });
+  const std::string text = server.line();
+  if (text == "skip") GTEST_SKIP() << "no mount namespaces here";
+  EXPECT_NE(text.find("postgis: apt-get install postgresql-15-postgis-3"), std::string::npos) << text;
+}
+
 TEST(Cluster, SaysThatThereIsNoSpace) {
   if (geteuid() != 0) GTEST_SKIP() << "only root can mount a small file system";
   const Folder folder;

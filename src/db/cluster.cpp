@@ -485,8 +485,12 @@ void Cluster::bound_log() {
 
 /// The last line of the log that says why a start failed or the server ended.
 std::string Cluster::last_words() const {
+  std::error_code error;
+  const std::uintmax_t size = fs::file_size(log_file(), error);
+  if (error) return "";
+  constexpr std::uintmax_t kEnd = 64 << 10;
   std::ifstream file(log_file(), std::ios::binary);
-  file.seekg(static_cast<std::streamoff>(log_start_));
+  file.seekg(static_cast<std::streamoff>(std::max(log_start_, size > kEnd ? size - kEnd : 0)));
   std::string found, before;
   for (std::string line; std::getline(file, line); before = line) {
     for (const char* mark : {"FATAL:  ", "PANIC:  "}) {

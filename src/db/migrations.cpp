@@ -204,15 +204,15 @@ BEGIN
     ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO hourz_app;
   END IF;
   FOR item IN
-    SELECT c.oid, c.relkind, c.oid::regclass::text AS name, p.privilege, p.wanted,
+    SELECT c.oid::regclass::text AS name, p.privilege, p.wanted,
            has_table_privilege('hourz_app', c.oid, p.privilege) AS held
     FROM pg_class c
     CROSS JOIN LATERAL (SELECT coalesce(obj_description(c.oid, 'pg_class'), '') AS comment) d
     CROSS JOIN LATERAL (VALUES
       ('SELECT', true),
-      ('INSERT', c.relkind <> 'S' AND d.comment NOT LIKE 'read-only%'),
-      ('UPDATE', c.relkind <> 'S' AND d.comment NOT LIKE 'read-only%' AND d.comment NOT LIKE 'append-only%'),
-      ('DELETE', c.relkind <> 'S' AND d.comment NOT LIKE 'read-only%' AND d.comment NOT LIKE 'append-only%'),
+      ('INSERT', d.comment NOT LIKE 'read-only%'),
+      ('UPDATE', d.comment NOT LIKE 'read-only%' AND d.comment NOT LIKE 'append-only%'),
+      ('DELETE', d.comment NOT LIKE 'read-only%' AND d.comment NOT LIKE 'append-only%'),
       ('TRUNCATE', false)) p (privilege, wanted)
     WHERE c.relnamespace = 'public'::regnamespace AND c.relowner = current_user::regrole
       AND c.relkind IN ('r', 'p', 'v', 'm')
