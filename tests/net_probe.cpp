@@ -177,11 +177,17 @@ int main() {
   server.listen("127.0.0.1", static_cast<std::uint16_t>(setting("PROBE_PORT", 0)));
 
   asio::signal_set signals(*contexts[0], SIGTERM, SIGINT);
+  asio::steady_timer last_wait(*contexts[0]);
   signals.async_wait([&](const boost::system::error_code& ec, int) {
     if (ec) return;
     server.drain(drain_time, [&] {
-      std::printf("drained open=%lld\n", static_cast<long long>(server.figures().open));
-      for (auto& context : contexts) context->stop();
+      std::puts("drained");
+      // What was cut ends by itself; what sits in a handler is left behind.
+      for (auto& guard : guards) guard.reset();
+      last_wait.expires_after(std::chrono::milliseconds(200));
+      last_wait.async_wait([&](const boost::system::error_code&) {
+        for (auto& context : contexts) context->stop();
+      });
     });
   });
 
@@ -192,9 +198,9 @@ int main() {
   contexts[0]->run();
   for (std::thread& thread : crew) thread.join();
   const auto figures = server.figures();
-  std::printf("accepted=%llu refused=%llu accept_errors=%llu bad_requests=%llu\n",
-              static_cast<unsigned long long>(figures.accepted), static_cast<unsigned long long>(figures.refused),
-              static_cast<unsigned long long>(figures.accept_errors),
+  std::printf("left=%lld accepted=%llu refused=%llu accept_errors=%llu bad_requests=%llu\n",
+              static_cast<long long>(figures.open), static_cast<unsigned long long>(figures.accepted),
+              static_cast<unsigned long long>(figures.refused), static_cast<unsigned long long>(figures.accept_errors),
               static_cast<unsigned long long>(figures.bad_requests));
   return 0;
 }

@@ -6,6 +6,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <new>
 #include <system_error>
 
 #include "net/shard.hpp"
@@ -149,7 +150,11 @@ asio::awaitable<void> Server::State::accept(std::shared_ptr<State> self) {
       common.refused.fetch_add(1, std::memory_order_relaxed);
       continue;  // closes it
     }
-    asio::co_spawn(shard->executor, serve(shard, std::move(socket), Slot(self->common)), asio::detached);
+    try {
+      asio::co_spawn(shard->executor, serve(shard, std::move(socket), Slot(self->common)), asio::detached);
+    } catch (const std::bad_alloc&) {
+      common.accept_errors.fetch_add(1, std::memory_order_relaxed);  // this one is closed; the next may find room
+    }
   }
 }
 

@@ -18,8 +18,8 @@ using boost::system::error_code;
 using namespace std::chrono_literals;
 
 constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
-constexpr std::size_t read_bytes = 4096;            // what an idle connection keeps
-constexpr std::size_t body_step_bytes = 64 * 1024;  // a body's memory grows with what has arrived, not what is promised
+constexpr std::size_t read_bytes = 4096;           // what an idle connection keeps
+constexpr std::size_t body_step_bytes = 8 * 1024;  // a body's memory grows with what has arrived, not what is promised
 constexpr std::size_t linger_bytes = 64 * 1024;
 constexpr auto linger_time = 1s;
 constexpr std::uint64_t mebibyte = 1024 * 1024;

@@ -119,6 +119,11 @@ class Probe:
             if not built:
                 pytest.skip("net_probe is not built (HOURZ_NET_PROBE)")
             path = built[-1]
+        with open(path, "rb") as program:
+            symbols = program.read()
+        self.sanitized = b"__asan_init" in symbols or b"__tsan_init" in symbols
+        # UBSan looks at memory through a pipe, and takes having no descriptor for one as a fault.
+        self.needs_descriptors = b"__ubsan_handle_dynamic_type" in symbols
         environment = dict(os.environ, **{f"PROBE_{k.upper()}": str(v) for k, v in limits.items()})
         self.process = subprocess.Popen(
             [*wrap, path], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -140,7 +145,8 @@ class Probe:
             self.process.kill()
             raise
         assert self.process.returncode == 0, out
-        assert "drained" in out and out.count("drained") == 1, out
+        assert out.count("drained") == 1, out
+        self.left = int(re.search(r"left=(\d+)", out)[1])
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
@@ -153,13 +159,6 @@ class Probe:
         with open(f"/proc/{self.pid}/stat", encoding="ascii") as stat:
             fields = stat.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    @property
-    def sanitized(self):
-        with open(f"/proc/{self.pid}/maps", encoding="ascii") as maps:
-            return any(line.startswith(("7fff7000", "7fff8000", "7ff")) and "shadow" in line for line in maps) or bool(
-                os.environ.get("HOURZ_SANITIZED")
-            )
 
 
 @pytest.fixture(scope="module")
@@ -534,6 +533,27 @@ def test_body_limit(probe, size, status):
         assert answer.body == body
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        post("Content-Length: 60000", body=b"a" * 60000, target="/api/gigs"),
+        post(TE, body=b"a" * 60000),
+        get("/health/live", "Connection: close") + LIVE * 1000,
+        get(host=None) + LIVE * 1000,
+    ],
+    ids=["refused_body", "refused_coding", "close_asked", "refused_head"],
+)
+def test_last_answer_is_not_lost_to_a_reset(address, data):
+    """The connection ends in order though not all that was sent has been read."""
+    with connect(address) as peer:
+        peer.sendall(data)
+        received = b""
+        while piece := peer.recv(65536):  # a reset would raise
+            received += piece
+        peer.shutdown(socket.SHUT_WR)
+    assert len(split_answers(received)) == 1
+
+
 # ---- hostile peers, against a probe of one's own -------------------------------------------------------------------
 
 
@@ -576,14 +596,17 @@ def test_endless_senders_cost_no_memory(probe):
 def test_promised_bodies_cost_no_memory(probe):
     """Memory for a body comes with its bytes, not with its Content-Length."""
     peers = [connect(probe.address) for _ in range(300)]
-    for peer in peers:
-        send(peer, post("Content-Length: 65536", target="/echo"))
     with Barrier(probe.address) as barrier:
         barrier.pass_through()
     before = probe.memory_kib()
     for peer in peers:
+        send(peer, post("Content-Length: 65536", target="/echo"))
+    with Barrier(probe.address) as barrier:
+        barrier.pass_through()
+    grown = probe.memory_kib() - before
+    for peer in peers:
         peer.close()
-    assert before < 400_000 if probe.sanitized else before < 40_000
+    assert probe.sanitized or grown < 300 * 32
 
 
 def slow_statuses(own, start, piece, pace_s=0.05, limit_s=6.0):
@@ -698,6 +721,8 @@ def test_vanishing_peers_leave_nothing():
 def test_out_of_descriptors():
     """R06, D6: 128 descriptors and 500 peers."""
     with Probe("prlimit", "--nofile=128") as own:
+        if own.needs_descriptors:
+            pytest.skip("built with -fsanitize=vptr, which needs descriptors itself")
         with connect(own.address) as known:
             def served():
                 send(known, LIVE)
@@ -752,13 +777,15 @@ def test_drain_answers_what_is_in_flight():
         assert time.monotonic() - began < 4
 
 
-def test_drain_ends_at_its_deadline():
-    """S03: peers that stall, send slowly, or do not read do not hold it up; the port is free at once."""
-    own = Probe(drain_ms=700)
-    with own:
-        stalled = [connect(own.address) for _ in range(5)]
-        for peer, data in zip(stalled, [b"GET", post("Content-Length: 50", target="/echo"), get("/big"),
-                                        get("/slow?ms=60000"), get("/nowhere", TE)]):
+STALLED = [b"GET", post("Content-Length: 50", target="/echo"), get("/big"), get("/nowhere", TE)]
+
+
+@pytest.mark.parametrize("starts,left", [(STALLED, 0), ([*STALLED, get("/slow?ms=60000")], 1)], ids=["peers", "handler"])
+def test_drain_ends_at_its_deadline(starts, left):
+    """S03: peers that stall, or do not read, and a handler that hangs, do not hold it up; the port is free at once."""
+    with Probe(drain_ms=700) as own:
+        stalled = [connect(own.address) for _ in starts]
+        for peer, data in zip(stalled, starts):
             send(peer, data)
         with Barrier(own.address) as barrier:
             barrier.pass_through()
@@ -769,6 +796,7 @@ def test_drain_ends_at_its_deadline():
             assert converse(again.address, LIVE)[0].status == 200
         for peer in stalled:
             peer.close()
+    assert own.left == left  # all others were closed by the server, not by its end
 
 
 def test_drain_under_load_cuts_no_answer():
