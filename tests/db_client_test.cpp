@@ -1,355 +1,14 @@
-// The PostgreSQL client against a real server that this test makes, stops, freezes and starts again. It needs the
-// programs of PostgreSQL 15; as root it runs the server as user postgres. Nothing outside a folder in /tmp is touched.
-#include <fcntl.h>
-#include <grp.h>
-#include <gtest/gtest.h>
-#include <poll.h>
-#include <pwd.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/use_awaitable.hpp>
-#include <boost/describe.hpp>
-#include <chrono>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
+// The PostgreSQL client while all is well: values both ways, pipelined reads, transactions, the pool.
 #include <map>
 #include <set>
+#include <thread>
 
-#include "db/connection.hpp"
-#include "db/database.hpp"
+#include "db_fixture.hpp"
 
-namespace hourz::db {
+namespace hourz::db::testing_db {
 namespace {
 
-namespace asio = boost::asio;
-namespace fs = std::filesystem;
-using namespace std::chrono_literals;
-using std::chrono::milliseconds;
-
-// --- a server of our own ---------------------------------------------------------------------------------------------
-
-void become_postgres() {
-  if (getuid() != 0) return;
-  const passwd* user = getpwnam("postgres");
-  if (user == nullptr || initgroups("postgres", user->pw_gid) != 0 || setgid(user->pw_gid) != 0 ||
-      setuid(user->pw_uid) != 0) {
-    _exit(126);
-  }
-}
-
-class Cluster {
- public:
-  Cluster() {
-    char pattern[] = "/tmp/hzdb.XXXXXX";
-    folder_ = mkdtemp(pattern);
-    if (const passwd* user = getpwnam("postgres"); getuid() == 0 && user != nullptr) {
-      if (chown(folder_.c_str(), user->pw_uid, user->pw_gid) != 0) throw std::runtime_error("chown");
-    }
-    const pid_t initdb =
-        spawn({"initdb", "-D", data(), "-U", "hourz", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"});
-    int status = 0;
-    waitpid(initdb, &status, 0);
-    if (status != 0) throw std::runtime_error("initdb failed");
-    start();
-  }
-  ~Cluster() {
-    end(SIGQUIT);
-    fs::remove_all(folder_);
-  }
-
-  void start() {
-    server_ = spawn({"postgres", "-D", data(), "-k", folder_, "-c", "listen_addresses=", "-c", "fsync=off", "-c",
-                     "deadlock_timeout=50ms", "-c", "max_connections=60", "-c", "restart_after_crash=off"});
-    const auto deadline = Clock::now() + 20s;
-    while (PQping(url().c_str()) != PQPING_OK) {
-      if (Clock::now() > deadline) throw std::runtime_error("the server does not start");
-      poll(nullptr, 0, 5);
-    }
-  }
-
-  /// SIGQUIT is the immediate stop: nothing is flushed, the next start recovers from the log.
-  void end(int signal) {
-    if (server_ == 0) return;
-    kill(server_, signal);
-    waitpid(server_, nullptr, 0);
-    server_ = 0;
-  }
-
-  /// Stops or continues the server with all its processes.
-  void signal_all(int signal) {
-    kill(server_, signal);
-    for (const pid_t child : children()) kill(child, signal);
-  }
-
-  std::string url() const { return "host=" + folder_ + " user=hourz dbname=postgres"; }
-
-  /// One statement on a connection of its own; the first value, or nothing.
-  std::string sql(const std::string& text) const {
-    PGconn* raw = PQconnectdb(url().c_str());
-    PGresult* result = PQexec(raw, text.c_str());
-    std::string value;
-    if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) > 0) value = PQgetvalue(result, 0, 0);
-    if (PQresultStatus(result) == PGRES_FATAL_ERROR) ADD_FAILURE() << text << ": " << PQerrorMessage(raw);
-    PQclear(result);
-    PQfinish(raw);
-    return value;
-  }
-
- private:
-  std::string data() const { return folder_ + "/data"; }
-
-  pid_t spawn(const std::vector<std::string>& words) const {
-    const char* bin = std::getenv("HOURZ_POSTGRES_BIN");
-    const std::string program = std::string(bin != nullptr ? bin : "/usr/lib/postgresql/15/bin") + '/' + words[0];
-    std::vector<char*> argv;
-    for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
-    argv.push_back(nullptr);
-    const std::string log = folder_ + "/log";
-    const pid_t pid = fork();
-    if (pid != 0) return pid;
-    setsid();
-    become_postgres();
-    prctl(PR_SET_PDEATHSIG, SIGQUIT);
-    const int out = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
-    const int in = open("/dev/null", O_RDONLY);
-    dup2(in, 0);
-    dup2(out, 1);
-    dup2(out, 2);
-    if (chdir("/") != 0) _exit(126);
-    execv(program.c_str(), argv.data());
-    _exit(127);
-  }
-
-  std::vector<pid_t> children() const {
-    std::vector<pid_t> found;
-    for (const auto& entry : fs::directory_iterator("/proc")) {
-      const std::string name = entry.path().filename();
-      if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-      std::ifstream stat(entry.path() / "stat");
-      std::string line;
-      std::getline(stat, line);
-      const auto after_name = line.rfind(')');
-      if (after_name == std::string::npos) continue;
-      char state = 0;
-      long parent = 0;
-      if (std::sscanf(line.c_str() + after_name + 1, " %c %ld", &state, &parent) == 2 && parent == server_) {
-        found.push_back(std::stoi(name));
-      }
-    }
-    return found;
-  }
-
-  std::string folder_;
-  pid_t server_ = 0;
-};
-
-// --- statements ------------------------------------------------------------------------------------------------------
-
-enum class Colour { red, green };
-BOOST_DESCRIBE_ENUM(Colour, red, green)
-
-struct Everything {
-  bool flag = false;
-  std::int16_t small = 0;
-  std::int32_t medium = 0;
-  std::int64_t large = 0;
-  double real = 0;
-  std::string words;
-  Text<1, 20> title;
-  Uuid id;
-  Timestamp at;
-  Money amount;
-  Latitude latitude;
-  Longitude longitude;
-  Bytes raw;
-  std::vector<Uuid> ids;
-  std::vector<std::string> tags;
-  std::vector<std::int64_t> numbers;
-  Colour colour = Colour::red;
-  std::optional<std::string> maybe_words;
-  std::optional<std::int64_t> maybe_large;
-};
-BOOST_DESCRIBE_STRUCT(Everything, (),
-                      (flag, small, medium, large, real, words, title, id, at, amount, latitude, longitude, raw, ids,
-                       tags, numbers, colour, maybe_words, maybe_large))
-
-struct Item {
-  std::int64_t id = 0;
-  std::string name;
-};
-BOOST_DESCRIBE_STRUCT(Item, (), (id, name))
-
-// Parameters stand in another order than the members.
-constexpr Statement echo_sql{
-    "test.echo",
-    "maybe_large, flag, small, medium, large, real, words, title, id, at, amount, latitude, longitude, raw, ids, tags, "
-    "numbers, colour, maybe_words",
-    "SELECT $2 AS flag, $3 AS small, $4 AS medium, $5 AS large, $6 AS real, $7 AS words, $8 AS title, $9 AS id, "
-    "$10 AS at, $11 AS amount, $12 AS latitude, $13 AS longitude, $14 AS raw, $15 AS ids, $16 AS tags, "
-    "$17 AS numbers, $18 AS colour, $19 AS maybe_words, $1 AS maybe_large"};
-constexpr Statement number_sql{"test.number", "", "SELECT $1 AS n"};
-constexpr Statement other_number_sql{"test.other_number", "", "SELECT $1 + 0 AS n"};
-constexpr Statement divide_sql{"test.divide", "", "SELECT 100 / $1"};
-constexpr Statement broken_sql{"test.broken", "", "SELECT $1 FROM nowhere"};
-constexpr Statement insert_sql{"test.insert", "id, name", "INSERT INTO items (id, name) VALUES ($1, $2)"};
-constexpr Statement returning_sql{"test.returning", "id, name",
-                                  "INSERT INTO items (id, name) VALUES ($1, $2) RETURNING id"};
-constexpr Statement rename_sql{"test.rename", "", "UPDATE items SET name = $2 WHERE id = $1"};
-constexpr Statement get_sql{"test.get", "", "SELECT id, name FROM items WHERE id = $1"};
-constexpr Statement star_sql{"test.star", "", "SELECT * FROM wide"};
-constexpr Statement widen_sql{"test.widen", "", "ALTER TABLE wide ADD COLUMN more text"};
-constexpr Statement sleep_sql{"test.sleep", "", "SELECT $1 FROM pg_sleep($1)"};
-constexpr Statement slow_insert_sql{"test.slow_insert", "",
-                                    "INSERT INTO items (id, name) SELECT $1, 'slow' FROM pg_sleep(30)"};
-constexpr Statement deferred_sql{"test.deferred", "", "INSERT INTO parts (item) VALUES ($1)"};
-constexpr Statement pid_sql{"test.pid", "", "SELECT pg_backend_pid()"};
-constexpr Statement forget_sql{"test.forget", "", "DEALLOCATE ALL"};
-constexpr Statement settings_sql{
-    "test.settings", "",
-    "SELECT concat_ws('|', current_setting('statement_timeout'), current_setting('plan_cache_mode'), "
-    "current_setting('TimeZone'), current_setting('default_transaction_isolation'), "
-    "current_setting('client_encoding'), current_setting('application_name'))"};
-
-const Query<Everything, Everything> echo{echo_sql};
-const Query<std::int64_t, std::int64_t> number{number_sql};
-const Query<std::int64_t, std::int64_t> other_number{other_number_sql};
-const Query<std::int64_t, std::int64_t> divide{divide_sql};
-const Query<std::int64_t, std::int64_t> broken{broken_sql};
-const Query<Nothing, Item> insert{insert_sql};
-const Query<std::int64_t, Item> returning{returning_sql};
-const Query<Nothing, std::int64_t, std::string> rename{rename_sql};
-const Query<Item, std::int64_t> get{get_sql};
-const Query<std::int64_t> star{star_sql};
-const Query<Nothing> widen{widen_sql};
-const Query<double, double> sleep_for{sleep_sql};
-const Query<Nothing, std::int64_t> slow_insert{slow_insert_sql};
-const Query<Nothing, std::int64_t> deferred{deferred_sql};
-const Query<std::int32_t> backend_pid{pid_sql};
-const Query<Nothing> forget_prepared{forget_sql};
-const Query<std::string> show_settings{settings_sql};
-
-// --- helpers ---------------------------------------------------------------------------------------------------------
-
-Options quick_options(const std::string& url) {
-  Options options;
-  options.url = url;
-  options.pipelined_connections = 2;
-  options.pooled_connections = 4;
-  options.connect_timeout = 1000ms;
-  options.pool_timeout = 1000ms;
-  options.statement_timeout = 1500ms;
-  options.answer_timeout = 2000ms;
-  return options;
-}
-
-class DbClient : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    cluster = new Cluster;
-    cluster->sql(
-        "CREATE TABLE items (id int8 PRIMARY KEY, name text NOT NULL CONSTRAINT items_name_length CHECK "
-        "(length(name) < 50));"
-        "CREATE TABLE parts (item int8 CONSTRAINT parts_item_known REFERENCES items DEFERRABLE INITIALLY DEFERRED);"
-        "CREATE TABLE wide (n int8); INSERT INTO wide VALUES (7);");
-  }
-  static void TearDownTestSuite() {
-    delete cluster;
-    cluster = nullptr;
-  }
-
-  void SetUp() override {
-    cluster->sql("TRUNCATE items, parts");
-    connect(quick_options(cluster->url()));
-  }
-  void TearDown() override {
-    client.reset();
-    io.restart();
-    io.run_for(50ms);
-  }
-
-  void connect(Options options) {
-    client.reset();
-    client = std::make_unique<Client>(io, std::move(options));
-  }
-
-  /// Runs the loop until `done` or a minute is over.
-  template <class Condition>
-  bool until(Condition done, milliseconds limit = 60s) {
-    const auto deadline = Clock::now() + limit;
-    while (!done()) {
-      if (Clock::now() > deadline) return false;
-      if (io.stopped()) io.restart();
-      io.run_one_for(10ms);
-    }
-    return true;
-  }
-
-  template <class T>
-  T wait(Awaitable<T> awaitable) {
-    std::optional<T> value;
-    std::exception_ptr failure;
-    bool done = false;
-    asio::co_spawn(io, std::move(awaitable), [&](std::exception_ptr e, T v) {
-      failure = e;
-      value = std::move(v);
-      done = true;
-    });
-    if (!until([&] { return done; })) throw std::runtime_error("no answer within a minute");
-    if (failure) std::rethrow_exception(failure);
-    return std::move(*value);
-  }
-  void wait(Awaitable<void> awaitable) {
-    std::exception_ptr failure;
-    bool done = false;
-    asio::co_spawn(io, std::move(awaitable), [&](std::exception_ptr e) {
-      failure = e;
-      done = true;
-    });
-    if (!until([&] { return done; })) throw std::runtime_error("no answer within a minute");
-    if (failure) std::rethrow_exception(failure);
-  }
-
-  /// The error that an awaitable ends with.
-  template <class T>
-  Error failure_of(Awaitable<T> awaitable) {
-    try {
-      wait(std::move(awaitable));
-    } catch (const Error& error) {
-      return error;
-    }
-    ADD_FAILURE() << "no error";
-    return Error(ErrorKind::other, "no error");
-  }
-
-  std::string count(const std::string& where = "true") {
-    return cluster->sql("SELECT count(*) FROM items WHERE " + where);
-  }
-  Executor& reads() { return client->reads(); }
-  bool nothing_in_use() {
-    return until([&] { return client->gauges().in_use == 0; }, 5s);
-  }
-
-  static inline Cluster* cluster = nullptr;
-  asio::io_context io;
-  std::unique_ptr<Client> client;
-};
-
-template <class T>
-Awaitable<void> record(Awaitable<T> awaitable, std::optional<ErrorKind>* kind, int* left) {
-  try {
-    co_await std::move(awaitable);
-  } catch (const Error& error) {
-    *kind = error.kind;
-  }
-  --*left;
-}
+class DbClient : public DbTest {};
 
 // --- values ----------------------------------------------------------------------------------------------------------
 
@@ -467,9 +126,12 @@ TEST_F(DbClient, AThousandReadsKeepTheirAnswers) {
 
 TEST_F(DbClient, LargeValuesGoBothWays) {
   // More than a socket buffer in each direction at once: the writer waits and the reader goes on meanwhile.
+  Options options = quick_options(cluster->url());
+  options.statement_timeout = options.answer_timeout = 60s;
+  connect(options);
   int left = 20;
   Everything big = sample();
-  big.words.assign(3'000'000, 'x');
+  big.words.assign(2'000'000, 'x');
   std::vector<std::optional<ErrorKind>> kinds(20);
   for (auto& kind : kinds) asio::co_spawn(io, record(one(reads(), echo, big), &kind, &left), asio::detached);
   ASSERT_TRUE(until([&] { return left == 0; }));
@@ -539,6 +201,43 @@ TEST_F(DbClient, LostPreparedStatementsAndOutdatedPlansAreMadeAgain) {
   EXPECT_EQ(wait(one(*tx, star)), 7);
 }
 
+TEST_F(DbClient, ManyInFlightSurviveTheLossOfTheirPreparedStatement) {
+  Options options = quick_options(cluster->url());
+  options.pipelined_connections = 1;
+  options.statement_timeout = 300ms;
+  connect(options);
+  wait(one(reads(), number, 1));
+  std::vector<std::optional<ErrorKind>> kinds(6);
+  int left = 6;
+  asio::co_spawn(io, record(run(reads(), forget_prepared), &kinds[0], &left), asio::detached);
+  for (std::size_t i = 1; i < 6; ++i) {
+    asio::co_spawn(io, record(one(reads(), number, 2), &kinds[i], &left), asio::detached);
+  }
+  ASSERT_TRUE(until([&] { return left == 0; }));
+  EXPECT_EQ(std::count(kinds.begin(), kinds.end(), std::nullopt), 6);
+
+  // The first one's Parse waits for a lock until its time is over; the others, behind it, prepare again.
+  PGconn* locker = PQconnectdb(cluster->url().c_str());
+  PQclear(PQexec(locker, "BEGIN; LOCK TABLE items"));
+  kinds.assign(6, std::nullopt);
+  left = 6;
+  for (auto& kind : kinds) asio::co_spawn(io, record(maybe(reads(), get, 1), &kind, &left), asio::detached);
+  ASSERT_TRUE(until([&] { return left == 5; }));
+  EXPECT_EQ(kinds[0], ErrorKind::timeout);
+  PQfinish(locker);
+  ASSERT_TRUE(until([&] { return left == 0; }));
+  EXPECT_EQ(std::count(kinds.begin(), kinds.end(), std::nullopt), 5);
+
+  // The same with a plan that a migration outdates under many.
+  EXPECT_EQ(wait(one(reads(), star)), 7);
+  kinds.assign(6, std::nullopt);
+  left = 6;
+  cluster->sql("ALTER TABLE wide ADD COLUMN even_more text");
+  for (auto& kind : kinds) asio::co_spawn(io, record(one(reads(), star), &kind, &left), asio::detached);
+  ASSERT_TRUE(until([&] { return left == 0; }));
+  EXPECT_EQ(std::count(kinds.begin(), kinds.end(), std::nullopt), 6);
+}
+
 TEST_F(DbClient, EveryStatementIsObserved) {
   std::map<std::string, std::pair<int, int>> seen;
   client->observe([&](const Statement& statement, std::chrono::microseconds elapsed, bool failed) {
@@ -554,6 +253,22 @@ TEST_F(DbClient, EveryStatementIsObserved) {
   EXPECT_EQ(seen["test.number"], std::pair(1, 0));
   EXPECT_EQ(seen["test.divide"], std::pair(0, 1));
   EXPECT_EQ(seen["test.insert"], std::pair(1, 0));
+}
+
+void run_shard(const std::string& url, int* right) {
+  asio::io_context own(1);
+  Client mine(own, quick_options(url));
+  int left = 300;
+  for (int i = 0; i < 300; ++i) asio::co_spawn(own, ask(mine.reads(), i, right, &left), asio::detached);
+  while (left > 0) own.run_one_for(100ms);
+}
+
+TEST_F(DbClient, ShardsRunBesideEachOther) {
+  int right[3] = {};
+  std::vector<std::thread> threads;
+  for (int& mine : right) threads.emplace_back(run_shard, cluster->url(), &mine);
+  for (std::thread& thread : threads) thread.join();
+  for (const int mine : right) EXPECT_EQ(mine, 300);
 }
 
 // --- transactions ----------------------------------------------------------------------------------------------------
@@ -757,219 +472,5 @@ TEST_F(DbClient, ADeadlockIsRetryable) {
   EXPECT_EQ(std::count(kinds.begin(), kinds.end(), std::nullopt), 1);
 }
 
-// --- losing connections ----------------------------------------------------------------------------------------------
-
-void terminate_all(const Cluster& cluster) {
-  cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hourz'");
-}
-
-TEST_F(DbClient, ATerminatedBackendIsReplaced) {
-  wait(one(reads(), number, 1));
-  auto tx = client->begin();
-  wait(run(*tx, insert, Item{1, "lost"}));
-  terminate_all(*cluster);
-  EXPECT_EQ(failure_of(run(*tx, insert, Item{2, "lost"})).kind, ErrorKind::unavailable);
-  EXPECT_EQ(failure_of(run(*tx, insert, Item{3, "lost"})).kind, ErrorKind::unavailable);
-  tx = client->begin();
-  wait(run_last(*tx, insert, Item{4, "kept"}));
-  EXPECT_EQ(count(), "1");
-  // A read may still meet the end of its connection; the ones after that do not.
-  int lost = 0;
-  for (int fine = 0; fine < 10;) {
-    try {
-      fine += wait(one(reads(), number, 2)) == 2 ? 1 : 0;
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind, ErrorKind::unavailable);
-      ASSERT_LE(++lost, 2);
-    }
-  }
-}
-
-TEST_F(DbClient, ALostCommitIsOfUnknownOutcome) {
-  auto tx = client->begin();
-  std::optional<ErrorKind> kind;
-  int left = 1;
-  asio::co_spawn(io, record(run_last(*tx, slow_insert, 1), &kind, &left), asio::detached);
-  ASSERT_TRUE(
-      until([&] { return cluster->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == "1"; }));
-  terminate_all(*cluster);
-  ASSERT_TRUE(until([&] { return left == 0; }));
-  EXPECT_EQ(kind, ErrorKind::outcome_unknown);
-
-  tx = client->begin();
-  wait(run(*tx, insert, Item{2, "two"}));
-  cluster->signal_all(SIGSTOP);
-  EXPECT_EQ(failure_of(tx->commit()).kind, ErrorKind::outcome_unknown);
-  cluster->signal_all(SIGCONT);
-  tx = client->begin();
-  wait(run_last(*tx, insert, Item{3, "three"}));
-}
-
-TEST_F(DbClient, AFrozenServerIsLeftInTime) {
-  Options options = quick_options(cluster->url());
-  options.statement_timeout = 300ms;
-  options.answer_timeout = 400ms;
-  options.connect_timeout = 500ms;
-  connect(options);
-  wait(one(reads(), number, 1));
-  auto tx = client->begin();
-  wait(one(*tx, number, 1));
-  cluster->signal_all(SIGSTOP);
-  const auto start = Clock::now();
-  std::vector<std::optional<ErrorKind>> kinds(12);
-  int left = 12;
-  asio::co_spawn(io, record(one(*tx, number, 1), &kinds[0], &left), asio::detached);
-  for (std::size_t i = 1; i < 11; ++i) {
-    asio::co_spawn(io, record(one(reads(), number, 1), &kinds[i], &left), asio::detached);
-  }
-  const auto fresh = client->begin();  // whose connection cannot come up
-  asio::co_spawn(io, record(one(*fresh, number, 1), &kinds[11], &left), asio::detached);
-  ASSERT_TRUE(until([&] { return left == 0; }));
-  for (std::size_t i = 0; i < 11; ++i) EXPECT_EQ(kinds[i], ErrorKind::timeout) << i;
-  EXPECT_TRUE(kinds[11] == ErrorKind::unavailable || kinds[11] == ErrorKind::timeout);
-  EXPECT_LT(Clock::now() - start, 1300ms);
-  tx.reset();
-
-  // With no connection up a read fails soon, and so does a ping.
-  const auto again = Clock::now();
-  EXPECT_EQ(failure_of(one(reads(), number, 1)).kind, ErrorKind::unavailable);
-  EXPECT_LT(Clock::now() - again, 800ms);
-  const auto pinged = Clock::now();
-  EXPECT_FALSE(wait(client->ping(100ms)));
-  EXPECT_LT(Clock::now() - pinged, 300ms);
-
-  cluster->signal_all(SIGCONT);
-  const auto healed = Clock::now();
-  while (!wait(client->ping(100ms))) ASSERT_LT(Clock::now() - healed, 5s);
-  tx = client->begin();
-  EXPECT_EQ(wait(one(*tx, number, 3)), 3);
-}
-
-struct Load {
-  bool stop = false;
-  int left = 0;
-  std::int64_t next = 1;
-  int read = 0;
-  std::set<std::int64_t> acknowledged;
-  std::set<std::int64_t> refused;  ///< with an error that says it had no effect
-  std::map<ErrorKind, int> errors;
-  std::string odd;
-};
-
-Awaitable<void> keep_reading(Client& client, Load& load) {
-  while (!load.stop) {
-    try {
-      load.read += co_await one(client.reads(), number, 7) == 7 ? 1 : 0;
-    } catch (const Error& error) {
-      ++load.errors[error.kind];
-      if (error.kind == ErrorKind::other) load.odd = error.message;
-    }
-  }
-  --load.left;
-}
-
-Awaitable<void> keep_writing(Client& client, Load& load, int way) {
-  while (!load.stop) {
-    const std::int64_t id = load.next++;
-    try {
-      const auto tx = client.begin();
-      if (way % 2 == 0) {
-        co_await run_last(*tx, insert, Item{id, "x"});
-      } else {
-        co_await maybe(*tx, get, id);
-        co_await run(*tx, insert, Item{id, "y"});
-        co_await tx->commit();
-      }
-      load.acknowledged.insert(id);
-    } catch (const Error& error) {
-      ++load.errors[error.kind];
-      if (error.kind == ErrorKind::other) load.odd = error.message;
-      if (error.kind != ErrorKind::outcome_unknown) load.refused.insert(id);
-    }
-  }
-  --load.left;
-}
-
-TEST_F(DbClient, RestartsUnderLoadLoseNothingAcknowledged) {
-  Load load;
-  load.left = 16;
-  for (int i = 0; i < 8; ++i) {
-    asio::co_spawn(io, keep_reading(*client, load), asio::detached);
-    asio::co_spawn(io, keep_writing(*client, load, i), asio::detached);
-  }
-  for (const int signal : {SIGQUIT, SIGQUIT, SIGINT}) {
-    const int read = load.read;
-    const auto written = load.acknowledged.size();
-    ASSERT_TRUE(until([&] { return load.read > read + 200 && load.acknowledged.size() > written + 200; }, 10s));
-    cluster->end(signal);
-    const auto errors = load.errors[ErrorKind::unavailable];
-    ASSERT_TRUE(until([&] { return load.errors[ErrorKind::unavailable] > errors; }, 10s));
-    cluster->start();
-  }
-  const int read = load.read;
-  const auto written = load.acknowledged.size();
-  EXPECT_TRUE(until([&] { return load.read > read + 200 && load.acknowledged.size() > written + 200; }, 10s));
-  load.stop = true;
-  ASSERT_TRUE(until([&] { return load.left == 0; }, 10s));
-  EXPECT_EQ(load.odd, "");
-  std::set<std::int64_t> found;
-  PGconn* raw = PQconnectdb(cluster->url().c_str());
-  PGresult* rows = PQexec(raw, "SELECT id FROM items");
-  for (int i = 0; i < PQntuples(rows); ++i) found.insert(std::stoll(PQgetvalue(rows, i, 0)));
-  PQclear(rows);
-  PQfinish(raw);
-  for (const std::int64_t id : load.acknowledged) EXPECT_TRUE(found.contains(id)) << "acknowledged and lost: " << id;
-  for (const std::int64_t id : load.refused) EXPECT_FALSE(found.contains(id)) << "refused and there: " << id;
-}
-
-TEST_F(DbClient, WithoutAServerCallersHearItSoon) {
-  Options options = quick_options("host=/nonexistent user=nobody");
-  connect(options);
-  const auto start = Clock::now();
-  EXPECT_EQ(failure_of(one(reads(), number, 1)).kind, ErrorKind::unavailable);
-  auto tx = client->begin();
-  EXPECT_EQ(failure_of(one(*tx, number, 1)).kind, ErrorKind::unavailable);
-  EXPECT_LT(Clock::now() - start, 1500ms);
-}
-
-// --- ending ----------------------------------------------------------------------------------------------------------
-
-TEST_F(DbClient, StopFailsWhatIsUnderWay) {
-  wait(one(reads(), number, 1));
-  auto tx = client->begin();
-  auto idle = client->begin();
-  wait(one(*idle, number, 1));
-  std::vector<std::optional<ErrorKind>> kinds(2);
-  int left = 2;
-  asio::co_spawn(io, record(one(reads(), sleep_for, 1), &kinds[0], &left), asio::detached);
-  asio::co_spawn(io, record(run_last(*tx, slow_insert, 1), &kinds[1], &left), asio::detached);
-  ASSERT_TRUE(until([&] { return client->gauges().pipelined_depth == 1 && client->gauges().in_use == 2; }));
-  client->stop();
-  ASSERT_TRUE(until([&] { return left == 0; }));
-  EXPECT_EQ(kinds[0], ErrorKind::unavailable);
-  EXPECT_TRUE(kinds[1] == ErrorKind::outcome_unknown || kinds[1] == ErrorKind::unavailable);
-  EXPECT_EQ(failure_of(one(reads(), number, 1)).kind, ErrorKind::unavailable);
-  EXPECT_EQ(failure_of(one(*idle, number, 1)).kind, ErrorKind::unavailable);
-  idle.reset();
-  EXPECT_EQ(client->gauges().in_use, 0);
-  io.restart();
-  EXPECT_TRUE(io.run_for(5s) >= 0 && io.stopped());  // nothing keeps the loop alive
-}
-
-Awaitable<void> hold(Client& client, bool pooled) {
-  const auto tx = client.begin();
-  if (pooled) co_await one(*tx, number, 1);
-  co_await one(pooled ? static_cast<Executor&>(*tx) : client.reads(), sleep_for, 1);
-}
-
-TEST_F(DbClient, EverythingMayBeDroppedInTheMiddle) {
-  for (int turns = 0; turns < 40; turns += 3) {
-    asio::io_context own;
-    Client mine(own, quick_options(cluster->url()));
-    for (int i = 0; i < 6; ++i) asio::co_spawn(own, hold(mine, i % 2 == 0), asio::detached);
-    for (int i = 0; i < turns; ++i) own.run_one_for(5ms);
-  }
-}
-
 }  // namespace
-}  // namespace hourz::db
+}  // namespace hourz::db::testing_db

@@ -335,6 +335,11 @@ Connection::Prepared& Connection::prepared(std::size_t index) {
   return prepared_[index];
 }
 
+void Connection::unprepare(std::size_t index) {
+  prepared(index).done = false;
+  ++prepared(index).generation;
+}
+
 void Connection::flush() {
   if (state_ != State::ready || writing_) return;
   const int left = PQflush(raw_);
@@ -413,7 +418,7 @@ void Connection::take(PGresult* raw) {
     }
     return;
   }
-  if (request.step == request.prepare_step && request.bound) prepared(request.bound->index).done = false;
+  if (request.step == request.prepare_step && request.bound) unprepare(request.bound->index);
   if (status != PGRES_PIPELINE_ABORTED && !request.error) {
     request.error = status == PGRES_FATAL_ERROR
                         ? error_of(raw)
@@ -431,22 +436,25 @@ void Connection::finish_front() {
 }
 
 /// A prepared statement that is not there (whoever prepared it failed after we relied on it), or whose plan a migration
-/// outdated: nothing of ours is wrong. Outside a transaction it is simply sent again.
+/// outdated: nothing of ours is wrong. Outside a transaction it is simply sent again: first behind whoever prepares the
+/// statement anew already, then with a Parse of its own, whose error is the statement's own.
 bool Connection::send_again(Request& request) {
-  if (!request.bound) return false;
+  if (!request.bound || request.prepare_step >= 0) return false;
   const std::string& sqlstate = request.error->sqlstate;
   const bool missing = sqlstate == "26000";
   const bool outdated = sqlstate == "0A000" && request.error->message.find("cached plan") != std::string::npos;
   if (!missing && !outdated) return false;
-  Prepared& state = prepared(request.bound->index);
-  state.done = false;
-  if (outdated) ++state.generation;
-  if (PQtransactionStatus(raw_) == PQTRANS_INERROR || (request.surround & (commits_itself | alone)) == 0) {
+  const std::size_t index = request.bound->index;
+  const bool under_way = std::any_of(requests_.begin(), requests_.end(), [index](const Request& behind) {
+    return behind.prepare_step >= 0 && behind.bound && behind.bound->index == index;
+  });
+  if (!under_way || request.retries > 0) unprepare(index);
+  if ((request.surround & (commits_itself | alone)) == 0) {
     request.error->kind = ErrorKind::retryable;
     return false;
   }
-  if (request.retried || !request.handler) return false;
-  request.retried = true;
+  if (request.retries > 1 || !request.handler) return false;
+  ++request.retries;
   request.error.reset();
   enqueue(std::move(request));
   return true;

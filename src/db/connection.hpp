@@ -98,7 +98,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::optional<Bound> bound;
     unsigned surround = 0;
     bool control_setup = false;
-    bool retried = false;
+    int retries = 0;
     int step = 0;  ///< the command whose results come next
     int prepare_step = -1;
     int main_step = -1;
@@ -109,8 +109,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::unique_ptr<Error> error;
   };
   struct Prepared {
-    bool done = false;
-    std::uint32_t generation = 0;  ///< part of the name, so that an outdated plan can be left behind
+    bool done = false;             ///< Parse was sent, and has not failed
+    std::uint32_t generation = 0;  ///< part of the name: no two Parses on a connection have the same
   };
 
   void enqueue(Request request);
@@ -119,6 +119,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool send_setup();
   bool send_bound(Request& request);
   Prepared& prepared(std::size_t index);
+  void unprepare(std::size_t index);
   void flush();
   void wait_readable();
   void on_readable();

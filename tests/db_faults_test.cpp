@@ -1,0 +1,228 @@
+// The PostgreSQL client when the server is killed, frozen, restarted, or the client itself is stopped.
+#include <map>
+#include <set>
+#include <thread>
+
+#include "db_fixture.hpp"
+
+namespace hourz::db::testing_db {
+namespace {
+
+class DbFaults : public DbTest {};
+
+// --- losing connections ----------------------------------------------------------------------------------------------
+
+void terminate_all(const Cluster& cluster) {
+  cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hourz'");
+}
+
+TEST_F(DbFaults, ATerminatedBackendIsReplaced) {
+  wait(one(reads(), number, 1));
+  auto tx = client->begin();
+  wait(run(*tx, insert, Item{1, "lost"}));
+  terminate_all(*cluster);
+  EXPECT_EQ(failure_of(run(*tx, insert, Item{2, "lost"})).kind, ErrorKind::unavailable);
+  EXPECT_EQ(failure_of(run(*tx, insert, Item{3, "lost"})).kind, ErrorKind::unavailable);
+  tx = client->begin();
+  wait(run_last(*tx, insert, Item{4, "kept"}));
+  EXPECT_EQ(count(), "1");
+  // A read may still meet the end of its connection; the ones after that do not.
+  int lost = 0;
+  for (int fine = 0; fine < 10;) {
+    try {
+      fine += wait(one(reads(), number, 2)) == 2 ? 1 : 0;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind, ErrorKind::unavailable);
+      ASSERT_LE(++lost, 2);
+    }
+  }
+}
+
+TEST_F(DbFaults, ALostCommitIsOfUnknownOutcome) {
+  auto tx = client->begin();
+  std::optional<ErrorKind> kind;
+  int left = 1;
+  asio::co_spawn(io, record(run_last(*tx, slow_insert, 1), &kind, &left), asio::detached);
+  ASSERT_TRUE(
+      until([&] { return cluster->sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == "1"; }));
+  terminate_all(*cluster);
+  ASSERT_TRUE(until([&] { return left == 0; }));
+  EXPECT_EQ(kind, ErrorKind::outcome_unknown);
+
+  tx = client->begin();
+  wait(run(*tx, insert, Item{2, "two"}));
+  cluster->signal_all(SIGSTOP);
+  EXPECT_EQ(failure_of(tx->commit()).kind, ErrorKind::outcome_unknown);
+  cluster->signal_all(SIGCONT);
+  tx = client->begin();
+  wait(run_last(*tx, insert, Item{3, "three"}));
+}
+
+TEST_F(DbFaults, AFrozenServerIsLeftInTime) {
+  Options options = quick_options(cluster->url());
+  options.statement_timeout = 300ms;
+  options.answer_timeout = 400ms;
+  options.connect_timeout = 500ms;
+  connect(options);
+  wait(one(reads(), number, 1));
+  auto tx = client->begin();
+  wait(one(*tx, number, 1));
+  cluster->signal_all(SIGSTOP);
+  const auto start = Clock::now();
+  std::vector<std::optional<ErrorKind>> kinds(12);
+  int left = 12;
+  asio::co_spawn(io, record(one(*tx, number, 1), &kinds[0], &left), asio::detached);
+  for (std::size_t i = 1; i < 11; ++i) {
+    asio::co_spawn(io, record(one(reads(), number, 1), &kinds[i], &left), asio::detached);
+  }
+  const auto fresh = client->begin();  // whose connection cannot come up
+  asio::co_spawn(io, record(one(*fresh, number, 1), &kinds[11], &left), asio::detached);
+  ASSERT_TRUE(until([&] { return left == 0; }));
+  for (std::size_t i = 0; i < 11; ++i) EXPECT_EQ(kinds[i], ErrorKind::timeout) << i;
+  EXPECT_TRUE(kinds[11] == ErrorKind::unavailable || kinds[11] == ErrorKind::timeout);
+  EXPECT_LT(Clock::now() - start, 1300ms);
+  tx.reset();
+
+  // With no connection up a read fails soon, and so does a ping.
+  const auto again = Clock::now();
+  EXPECT_EQ(failure_of(one(reads(), number, 1)).kind, ErrorKind::unavailable);
+  EXPECT_LT(Clock::now() - again, 800ms);
+  const auto pinged = Clock::now();
+  EXPECT_FALSE(wait(client->ping(100ms)));
+  EXPECT_LT(Clock::now() - pinged, 300ms);
+
+  cluster->signal_all(SIGCONT);
+  const auto healed = Clock::now();
+  while (!wait(client->ping(100ms))) ASSERT_LT(Clock::now() - healed, 5s);
+  tx = client->begin();
+  EXPECT_EQ(wait(one(*tx, number, 3)), 3);
+}
+
+struct Load {
+  bool stop = false;
+  int left = 0;
+  std::int64_t next = 1;
+  int read = 0;
+  std::set<std::int64_t> acknowledged;
+  std::set<std::int64_t> refused;  ///< with an error that says it had no effect
+  std::map<ErrorKind, int> errors;
+  std::string odd;
+};
+
+Awaitable<void> keep_reading(Client& client, Load& load) {
+  while (!load.stop) {
+    try {
+      load.read += co_await one(client.reads(), number, 7) == 7 ? 1 : 0;
+    } catch (const Error& error) {
+      ++load.errors[error.kind];
+      if (error.kind == ErrorKind::other) load.odd = error.message;
+    }
+  }
+  --load.left;
+}
+
+Awaitable<void> keep_writing(Client& client, Load& load, int way) {
+  while (!load.stop) {
+    const std::int64_t id = load.next++;
+    try {
+      const auto tx = client.begin();
+      if (way % 2 == 0) {
+        co_await run_last(*tx, insert, Item{id, "x"});
+      } else {
+        co_await maybe(*tx, get, id);
+        co_await run(*tx, insert, Item{id, "y"});
+        co_await tx->commit();
+      }
+      load.acknowledged.insert(id);
+    } catch (const Error& error) {
+      ++load.errors[error.kind];
+      if (error.kind == ErrorKind::other) load.odd = error.message;
+      if (error.kind != ErrorKind::outcome_unknown) load.refused.insert(id);
+    }
+  }
+  --load.left;
+}
+
+TEST_F(DbFaults, RestartsUnderLoadLoseNothingAcknowledged) {
+  Load load;
+  load.left = 16;
+  for (int i = 0; i < 8; ++i) {
+    asio::co_spawn(io, keep_reading(*client, load), asio::detached);
+    asio::co_spawn(io, keep_writing(*client, load, i), asio::detached);
+  }
+  for (const int signal : {SIGQUIT, SIGQUIT, SIGINT}) {
+    const int read = load.read;
+    const auto written = load.acknowledged.size();
+    ASSERT_TRUE(until([&] { return load.read > read + 200 && load.acknowledged.size() > written + 200; }, 10s));
+    cluster->end(signal);
+    const auto errors = load.errors[ErrorKind::unavailable];
+    ASSERT_TRUE(until([&] { return load.errors[ErrorKind::unavailable] > errors; }, 10s));
+    cluster->start();
+  }
+  const int read = load.read;
+  const auto written = load.acknowledged.size();
+  EXPECT_TRUE(until([&] { return load.read > read + 200 && load.acknowledged.size() > written + 200; }, 10s));
+  load.stop = true;
+  ASSERT_TRUE(until([&] { return load.left == 0; }, 10s));
+  EXPECT_EQ(load.odd, "");
+  std::set<std::int64_t> found;
+  PGconn* raw = PQconnectdb(cluster->url().c_str());
+  PGresult* rows = PQexec(raw, "SELECT id FROM items");
+  for (int i = 0; i < PQntuples(rows); ++i) found.insert(std::stoll(PQgetvalue(rows, i, 0)));
+  PQclear(rows);
+  PQfinish(raw);
+  for (const std::int64_t id : load.acknowledged) EXPECT_TRUE(found.contains(id)) << "acknowledged and lost: " << id;
+  for (const std::int64_t id : load.refused) EXPECT_FALSE(found.contains(id)) << "refused and there: " << id;
+}
+
+TEST_F(DbFaults, WithoutAServerCallersHearItSoon) {
+  Options options = quick_options("host=/nonexistent user=nobody");
+  connect(options);
+  const auto start = Clock::now();
+  EXPECT_EQ(failure_of(one(reads(), number, 1)).kind, ErrorKind::unavailable);
+  auto tx = client->begin();
+  EXPECT_EQ(failure_of(one(*tx, number, 1)).kind, ErrorKind::unavailable);
+  EXPECT_LT(Clock::now() - start, 1500ms);
+}
+
+// --- ending ----------------------------------------------------------------------------------------------------------
+
+TEST_F(DbFaults, StopFailsWhatIsUnderWay) {
+  wait(one(reads(), number, 1));
+  auto tx = client->begin();
+  auto idle = client->begin();
+  wait(one(*idle, number, 1));
+  std::vector<std::optional<ErrorKind>> kinds(2);
+  int left = 2;
+  asio::co_spawn(io, record(one(reads(), sleep_for, 1), &kinds[0], &left), asio::detached);
+  asio::co_spawn(io, record(run_last(*tx, slow_insert, 1), &kinds[1], &left), asio::detached);
+  ASSERT_TRUE(until([&] { return client->gauges().pipelined_depth == 1 && client->gauges().in_use == 2; }));
+  client->stop();
+  ASSERT_TRUE(until([&] { return left == 0; }));
+  EXPECT_EQ(kinds[0], ErrorKind::unavailable);
+  EXPECT_TRUE(kinds[1] == ErrorKind::outcome_unknown || kinds[1] == ErrorKind::unavailable);
+  EXPECT_EQ(failure_of(one(reads(), number, 1)).kind, ErrorKind::unavailable);
+  EXPECT_EQ(failure_of(one(*idle, number, 1)).kind, ErrorKind::unavailable);
+  idle.reset();
+  EXPECT_EQ(client->gauges().in_use, 0);
+  io.restart();
+  EXPECT_TRUE(io.run_for(5s) >= 0 && io.stopped());  // nothing keeps the loop alive
+}
+
+Awaitable<void> hold(Client& client, bool pooled) {
+  const auto tx = client.begin();
+  if (pooled) co_await one(*tx, number, 1);
+  co_await one(pooled ? static_cast<Executor&>(*tx) : client.reads(), sleep_for, 1);
+}
+
+TEST_F(DbFaults, EverythingMayBeDroppedInTheMiddle) {
+  for (int turns = 0; turns < 40; turns += 3) {
+    asio::io_context own;
+    Client mine(own, quick_options(cluster->url()));
+    for (int i = 0; i < 6; ++i) asio::co_spawn(own, hold(mine, i % 2 == 0), asio::detached);
+    for (int i = 0; i < turns; ++i) own.run_one_for(5ms);
+  }
+}
+
+}  // namespace
+}  // namespace hourz::db::testing_db
