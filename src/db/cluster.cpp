@@ -353,7 +353,10 @@ bool Cluster::clear_leftovers() {
     return true;
   }
   const auto now = Clock::now();
-  if (!leftovers_.since) leftovers_.since = now;
+  if (!leftovers_.since) {
+    leftovers_.since = now;
+    for (pid_t pid : left) kill(pid, SIGCONT);  // a frozen one hears nothing else
+  }
   const auto waited = now - *leftovers_.since;
   const pid_t postmaster = pid_of(pid_file(data()));
   const bool has_postmaster = std::find(left.begin(), left.end(), postmaster) != left.end();
@@ -518,6 +521,9 @@ void Cluster::stop() {
   for (const Step step : {Step{SIGINT, seconds(5)}, Step{SIGQUIT, seconds(2)}, Step{SIGKILL, seconds(1)}}) {
     if (pid_ == 0) break;
     kill(pid_, step.signal);
+    if (step.signal == SIGINT) {
+      for (pid_t frozen : postgres_processes_in(data())) kill(frozen, SIGCONT);
+    }
     if (wait_until(pid_, Clock::now() + step.patience)) pid_ = 0;
   }
   pid_ = 0;
