@@ -10,7 +10,7 @@ if cmp -s package-lock.json "$stamp"; then
   exit 0
 fi
 echo "npm ci in $1" >&2
-npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retry-maxtimeout=5000 >&2 || {
+npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=5000 >&2 || {
   echo "npm could not fetch what $1/package-lock.json pins; this needs its registry once" >&2
   exit 1
 }
