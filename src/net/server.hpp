@@ -46,7 +46,10 @@ class Server {
     std::uint64_t bad_requests = 0;  ///< refused before routing
   };
 
+  /// `shards` has at least one; its first shard accepts for all.
   Server(std::vector<Shard> shards, Limits limits);
+  /// With the io_contexts alive, but stopped or on the first one's thread. Sessions still open end with their
+  /// io_context.
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -55,12 +58,13 @@ class Server {
   void listen(const std::string& address, std::uint16_t port);
   std::uint16_t port() const;
 
-  /// Authorities that an absolute-form target may name besides loopback and the listening address; empty: any.
+  /// Authorities that an absolute-form target may name besides loopback and the listening address; empty: any. A name
+  /// without a port stands for all its ports. Before listen().
   void allow_authorities(std::vector<std::string> names);
 
   /// Accepts no more, closes idle connections, lets requests in flight be answered. `done` is called on the first
   /// shard's thread once every connection is closed, or `deadline` after the call, whichever is first (what is still
-  /// open is cut then).
+  /// open is cut then). From any thread; a second drain may end it sooner, and each `done` is called once.
   void drain(std::chrono::milliseconds deadline, std::function<void()> done);
 
   Figures figures() const;
