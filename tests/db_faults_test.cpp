@@ -143,36 +143,91 @@ Awaitable<void> keep_writing(Client& client, Load& load, int way) {
   --load.left;
 }
 
-TEST_F(DbFaults, RestartsUnderLoadLoseNothingAcknowledged) {
-  Load load;
-  load.left = 16;
-  for (int i = 0; i < 8; ++i) {
-    asio::co_spawn(io, keep_reading(*client, load), asio::detached);
-    asio::co_spawn(io, keep_writing(*client, load, i), asio::detached);
+class DbFaultsUnderLoad : public DbFaults {
+ protected:
+  void start_load() {
+    load.left = 16;
+    for (int i = 0; i < 8; ++i) {
+      asio::co_spawn(io, keep_reading(*client, load), asio::detached);
+      asio::co_spawn(io, keep_writing(*client, load, i), asio::detached);
+    }
   }
-  for (const int signal : {SIGQUIT, SIGQUIT, SIGINT}) {
+
+  /// Both kinds of work get on.
+  bool thrives() {
     const int read = load.read;
     const auto written = load.acknowledged.size();
-    ASSERT_TRUE(until([&] { return load.read > read + 200 && load.acknowledged.size() > written + 200; }, 10s));
+    return until([&] { return load.read > read + 200 && load.acknowledged.size() > written + 200; }, 20s);
+  }
+
+  bool meets(std::initializer_list<ErrorKind> kinds) {
+    const auto count_errors = [&] {
+      int sum = 0;
+      for (const ErrorKind kind : kinds) sum += load.errors[kind];
+      return sum;
+    };
+    const int before = count_errors();
+    return until([&] { return count_errors() > before; }, 20s);
+  }
+
+  /// Nothing acknowledged is lost, nothing said to have failed is there.
+  void finish_and_compare() {
+    load.stop = true;
+    ASSERT_TRUE(until([&] { return load.left == 0; }, 20s));
+    EXPECT_EQ(load.odd, "");
+    EXPECT_TRUE(nothing_in_use());
+    std::set<std::int64_t> found;
+    PGconn* raw = PQconnectdb(cluster->url().c_str());
+    PGresult* rows = PQexec(raw, "SELECT id FROM items");
+    for (int i = 0; i < PQntuples(rows); ++i) found.insert(std::stoll(PQgetvalue(rows, i, 0)));
+    PQclear(rows);
+    PQfinish(raw);
+    for (const std::int64_t id : load.acknowledged) EXPECT_TRUE(found.contains(id)) << "acknowledged and lost: " << id;
+    for (const std::int64_t id : load.refused) EXPECT_FALSE(found.contains(id)) << "refused and there: " << id;
+  }
+
+  Load load;
+};
+
+TEST_F(DbFaultsUnderLoad, RestartsLoseNothingAcknowledged) {
+  start_load();
+  for (const int signal : {SIGQUIT, SIGQUIT, SIGINT}) {
+    ASSERT_TRUE(thrives());
     cluster->end(signal);
-    const auto errors = load.errors[ErrorKind::unavailable];
-    ASSERT_TRUE(until([&] { return load.errors[ErrorKind::unavailable] > errors; }, 10s));
+    ASSERT_TRUE(meets({ErrorKind::unavailable}));
     cluster->start();
   }
-  const int read = load.read;
-  const auto written = load.acknowledged.size();
-  EXPECT_TRUE(until([&] { return load.read > read + 200 && load.acknowledged.size() > written + 200; }, 10s));
-  load.stop = true;
-  ASSERT_TRUE(until([&] { return load.left == 0; }, 10s));
-  EXPECT_EQ(load.odd, "");
-  std::set<std::int64_t> found;
-  PGconn* raw = PQconnectdb(cluster->url().c_str());
-  PGresult* rows = PQexec(raw, "SELECT id FROM items");
-  for (int i = 0; i < PQntuples(rows); ++i) found.insert(std::stoll(PQgetvalue(rows, i, 0)));
-  PQclear(rows);
-  PQfinish(raw);
-  for (const std::int64_t id : load.acknowledged) EXPECT_TRUE(found.contains(id)) << "acknowledged and lost: " << id;
-  for (const std::int64_t id : load.refused) EXPECT_FALSE(found.contains(id)) << "refused and there: " << id;
+  EXPECT_TRUE(thrives());
+  finish_and_compare();
+}
+
+TEST_F(DbFaultsUnderLoad, TerminatedBackendsLoseNothingAcknowledged) {
+  start_load();
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(thrives());
+    terminate_all(*cluster);
+    ASSERT_TRUE(meets({ErrorKind::unavailable, ErrorKind::outcome_unknown}));
+  }
+  EXPECT_TRUE(thrives());
+  finish_and_compare();
+}
+
+TEST_F(DbFaultsUnderLoad, FreezesLoseNothingAcknowledged) {
+  Options options = quick_options(cluster->url());
+  options.statement_timeout = 300ms;
+  options.answer_timeout = 400ms;
+  options.connect_timeout = 500ms;
+  connect(options);
+  start_load();
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(thrives());
+    cluster->signal_all(SIGSTOP);
+    const bool met = meets({ErrorKind::timeout, ErrorKind::outcome_unknown});
+    cluster->signal_all(SIGCONT);
+    ASSERT_TRUE(met);
+  }
+  EXPECT_TRUE(thrives());
+  finish_and_compare();
 }
 
 TEST_F(DbFaults, WithoutAServerCallersHearItSoon) {

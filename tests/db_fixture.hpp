@@ -77,6 +77,7 @@ class Cluster {
   /// SIGQUIT is the immediate stop: nothing is flushed, the next start recovers from the log.
   void end(int signal) {
     if (server_ == 0) return;
+    signal_all(SIGCONT);  // a test that failed may have left it frozen
     kill(server_, signal);
     waitpid(server_, nullptr, 0);
     server_ = 0;
