@@ -1,0 +1,428 @@
+#!/usr/bin/env python3
+"""./dev bench: Hourz, the limit of its database and a peer, measured in turns in one run.
+
+Starts its own server on its own cluster in a temporary folder, fills it with demo data, and ends all of it again.
+Writes bench/results/latest.json, .md and .svg; a run of another size joins the sizes that are there already.
+"""
+import argparse
+import contextlib
+import ctypes
+import json
+import os
+import pathlib
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+import uuid
+
+import report
+import statements
+from load import (POSTGRES_BIN, ROOT, Failed, Hourz, end_wrk, pgbench, request, start_peer, start_wrk, wrk,
+                  write_requests)
+
+USERS = 20_000
+ACCOUNTS_A_RUN = 1_000  # 300 requests a minute each: a run stays below, and the next run takes others
+HASH_MEMORY_KIB, HASH_PASSES = 19456, 2  # the server's defaults
+SEEKER = "seeker@hourz.example"
+PASSWORD = "hourz-demo-2026"
+
+CANDIDATES = 27  # what the server asks the index for to give a page of 20 (core/nearest.hpp)
+
+# An id like the server's: sorted by time.
+NEW_ID = ("(lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7' || "
+          "substr(md5(random()::text), 1, 3) || '8' || substr(md5(random()::text), 1, 15))::uuid")
+
+# Where the dense neighbourhoods are: centres of some of src/demo/places.cpp.
+DENSE = [(13.7456, 100.5341), (13.7797, 100.5446), (13.7303, 100.5815), (13.7245, 100.5852), (13.7305, 100.5697),
+         (13.7370, 100.5603), (13.7285, 100.5330), (13.7190, 100.5310), (13.7628, 100.5371), (13.7583, 100.5651),
+         (13.7786, 100.5738), (13.8065, 100.5737), (13.8423, 100.5773), (13.6681, 100.6106), (13.7056, 100.6040),
+         (13.7557, 100.6205), (13.7410, 100.5090), (13.7776, 100.4764), (18.7999, 98.9679), (7.8847, 98.3886)]
+SPREAD = 0.008  # degrees, some 900 m
+
+# What a map shows: bounds and zoom, from the whole world to a street.
+VIEWS = {
+    "the world, zoom 0": (-85, -180, 85, 180, 0),
+    "South-East Asia, zoom 4": (-11, 92, 24, 127, 4),
+    "Thailand, zoom 6": (5.5, 97.3, 20.5, 105.7, 6),
+    "Bangkok and around, zoom 10": (13.45, 100.2, 14.05, 100.95, 10),
+    "inner Bangkok, zoom 12": (13.66, 100.45, 13.85, 100.65, 12),
+    "Sukhumvit, zoom 14": (13.705, 100.545, 13.755, 100.60, 14),
+    "Thong Lo, zoom 16": (13.7225, 100.574, 13.738, 100.589, 16),
+    "one street, zoom 19": (13.7295, 100.5805, 13.7315, 100.5825, 19),
+}
+
+
+def say(words: str) -> None:
+    print(f"· {words}", flush=True)
+
+
+def near_dense(chance: random.Random) -> tuple[float, float]:
+    latitude, longitude = chance.choice(DENSE)
+    return (round(latitude + chance.uniform(-SPREAD, SPREAD), 6),
+            round(longitude + chance.uniform(-SPREAD, SPREAD), 6))
+
+
+def new_gig(chance: random.Random) -> dict:
+    latitude, longitude = near_dense(chance)
+    return {"title": "Carry a sofa down three floors", "category": "moving", "duration_hours": 2, "budget": 650,
+            "description": "No lift in the old building and a narrow turn on the stairs. Gloves are provided.",
+            "latitude": latitude, "longitude": longitude, "address_text": "Soi 7, Watthana, Bangkok 10110"}
+
+
+class Bench:
+    def __init__(self, arguments: argparse.Namespace, folder: pathlib.Path):
+        self.gigs, self.folder = arguments.gigs, folder
+        self.rounds = 1 if arguments.quick else arguments.rounds
+        self.seconds = 2.0 if arguments.quick else arguments.seconds
+        self.with_peer = not arguments.no_peer
+        self.chance = random.Random(20261123)
+        self.hourz = Hourz(arguments.binary, folder)
+        self.server = self.peer = None
+        self.accounts: list[str] = []  # tokens
+        self.taken = 0
+        self.gig_ids: list[str] = []
+        self.runs: dict[tuple, list[dict]] = {}
+
+    # --- what is there before measuring ---------------------------------------------------------------------------
+
+    def prepare(self) -> dict:
+        say("starting the server on a cluster of its own")
+        self.server = self.hourz.start("on")
+        say(f"loading {self.gigs:,} gigs of {USERS:,} users")
+        started = time.monotonic()
+        self.hourz.run("demo", "--users", str(USERS), "--gigs", str(self.gigs), "--seed", "1")
+        load_s = time.monotonic() - started
+        say(f"loaded in {load_s:.0f} s")
+        self.hourz.sql("VACUUM (ANALYZE); CHECKPOINT")
+        people = self.hourz.sql("SELECT id FROM users ORDER BY md5(id::text) LIMIT 16000")
+        self.hourz.sql("INSERT INTO sessions (id, user_id, expires_at) SELECT md5('bench' || id)::uuid, id, "
+                       "now() + interval '1 day' FROM users")
+        sessions = dict(self.hourz.sql("SELECT user_id, id FROM sessions"))
+        self.people = [row[0] for row in people]
+        self.accounts = [self.hourz.token(user, sessions[user]) for user in self.people]
+        self.gig_ids = [row[0] for row in self.hourz.sql("SELECT id FROM gigs ORDER BY md5(id::text) LIMIT 4000")]
+        self.statements = {}
+        for room in ("users", "auth", "gigs"):
+            self.statements.update(statements.read(room))
+        if self.with_peer:
+            say("starting the peer")
+            named = {name: {"text": each.text, "parameters": each.parameters}
+                     for name, each in self.statements.items()}
+            path = self.folder / "statements.json"
+            path.write_text(json.dumps(named))
+            self.peer = start_peer(self.hourz, self.folder, path)
+        self.compare_answers()
+        return {"gigs": self.gigs, "users": USERS, "rounds": self.rounds, "seconds": self.seconds,
+                "load_s": round(load_s, 1)}
+
+    def compare_answers(self) -> None:
+        """The three sides must do the same work: what they answer is compared before anything is timed."""
+        paths = [f"/api/gigs/{self.gig_ids[0]}", f"/api/gigs/{self.gig_ids[1]}",
+                 "/api/gigs?latitude=13.7303&longitude=100.5815&radius_km=5&limit=20"]
+        for path in paths:
+            status, ours = self.server.call("GET", path, self.accounts[0])
+            if status != 200:
+                raise Failed(f"GET {path} answers {status}: {ours}")
+            if "limit=20" in path and len(ours["gigs"]) != 20:
+                raise Failed(f"GET {path} gives {len(ours['gigs'])} gigs, not 20")
+            if self.peer:
+                status, theirs = self.peer.call("GET", path, self.accounts[0])
+                for answer in (ours, theirs):
+                    if isinstance(answer, dict):
+                        answer.pop("next_cursor", None)  # each signs its own
+                if status != 200 or ours != theirs:
+                    raise Failed(f"GET {path}: the peer answers differently ({status})\n{theirs}\nand we\n{ours}")
+        for side in filter(None, (self.server, self.peer)):
+            status, answer = side.call("POST", "/api/gigs", self.accounts[0], new_gig(self.chance))
+            if status != 201:
+                raise Failed(f"{side.name}: POST /api/gigs answers {status}: {answer}")
+            if side is self.server:
+                self.posted = self.columns_of(answer["id"])
+
+    def columns_of(self, gig: str) -> dict[str, str]:
+        """What the server wrote for a gig, as SQL constants for pgbench to write the same."""
+        names = ("title", "description", "category", "duration_hours", "budget", "cell_x", "cell_y", "address_text",
+                 "image_urls", "terms", "starts_at", "expires_at")
+        columns = ", ".join(f"quote_nullable({name})" for name in names)
+        found = self.hourz.sql(f"SELECT {columns} FROM gigs WHERE id = '{gig}'")[0]
+        types = {"duration_hours": "double precision", "budget": "bigint", "cell_x": "integer", "cell_y": "integer",
+                 "image_urls": "text[]", "terms": "text[]", "starts_at": "timestamptz", "expires_at": "timestamptz"}
+        constants = {name: f"{value}::{types.get(name, 'text')}" for name, value in zip(names, found)}
+        return constants | {"id": NEW_ID, "public_latitude": ":latitude", "public_longitude": ":longitude"}
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def tokens(self) -> list[str]:
+        """The accounts of the next run."""
+        start = self.taken % len(self.accounts)
+        self.taken += ACCOUNTS_A_RUN
+        return self.accounts[start:start + ACCOUNTS_A_RUN]
+
+    def requests(self, name: str) -> pathlib.Path:
+        pick, tokens = self.chance.choice, self.tokens()
+        if name == "live":
+            all_of_them = [request("GET", "/health/live")]
+        elif name == "gig":
+            all_of_them = [request("GET", f"/api/gigs/{pick(self.gig_ids)}", pick(tokens)) for _ in range(4000)]
+        elif name == "near":
+            all_of_them = []
+            for _ in range(4000):
+                latitude, longitude = near_dense(self.chance)
+                query = f"latitude={latitude}&longitude={longitude}&radius_km=5&limit=20"
+                all_of_them.append(request("GET", f"/api/gigs?{query}", pick(tokens)))
+        elif name == "post":
+            all_of_them = [request("POST", "/api/gigs", pick(tokens), new_gig(self.chance)) for _ in range(4000)]
+        elif name == "login":
+            all_of_them = [request("POST", "/api/auth/login", None, {"email": SEEKER, "password": PASSWORD})]
+        else:
+            bounds = dict(zip(("min_latitude", "min_longitude", "max_latitude", "max_longitude", "zoom"), VIEWS[name]))
+            query = urllib.parse.urlencode(bounds)
+            all_of_them = [request("GET", f"/api/gigs/map?{query}", token) for token in tokens]
+        return write_requests(self.folder / "requests.bin", all_of_them)
+
+    # --- pgbench ----------------------------------------------------------------------------------------------------
+
+    def scripts(self, name: str) -> list[str]:
+        """The server's own statements with the server's own parameters, one transaction a script."""
+        viewers = [f"'{person}'::uuid" for person in self.chance.sample(self.people, 100)]
+        if name == "gig":
+            return [self.statements["gigs.by_id"].bound({"id": f"'{gig}'::uuid", "viewer": viewer}) + ";\n"
+                    for gig, viewer in zip(self.gig_ids, viewers)]
+        scripts, reach = [], round(SPREAD * 1e6)
+        for number, viewer in enumerate(viewers):
+            latitude, longitude = DENSE[number % len(DENSE)]
+            values = {"viewer": viewer, "latitude": ":latitude", "longitude": ":longitude"}
+            if name == "near":
+                values |= {"radius_m": "5000", "candidates": str(CANDIDATES), "after_key": "-1",
+                           "after_id": "'00000000-0000-0000-0000-000000000000'::uuid"}
+                sql = self.statements["gigs.near_plain"].bound(values)
+            else:
+                sql = self.statements["gigs.create"].bound(values | self.posted)
+            scripts.append(f"\\set latitude {latitude} + random(-{reach}, {reach}) / 1000000.0\n"
+                           f"\\set longitude {longitude} + random(-{reach}, {reach}) / 1000000.0\n{sql};\n")
+        return scripts
+
+    # --- runs -------------------------------------------------------------------------------------------------------
+
+    def note(self, operation: str, side: str, connections: int, figures: dict) -> None:
+        self.runs.setdefault((operation, side, connections), []).append(figures)
+        errors = f", {figures['errors']} errors" if figures["errors"] else ""
+        p99 = f", p99 {figures['p99_ms']:.2f} ms" if "p99_ms" in figures else ""
+        say(f"  {operation:5} {side:8} {connections:4}: {figures['per_second']:>10,.0f}/s{p99}{errors}")
+
+    def load_server(self, operation: str, connections: int) -> None:
+        self.note(operation, "server", connections,
+                  wrk(self.server, self.requests(operation), connections, self.seconds))
+
+    def take_turns(self, operation: str) -> None:
+        if operation == "post":
+            self.hourz.sql("CHECKPOINT")  # so that none inherits the writing of another
+        for side in self.chance.sample(["server", "pgbench", "peer"], 3):
+            if side == "server":
+                self.load_server(operation, 64)
+            elif side == "pgbench":
+                self.note(operation, side, 16, pgbench(self.hourz, self.scripts(operation), self.folder, self.seconds))
+            elif self.peer:
+                self.note(operation, side, 64, wrk(self.peer, self.requests(operation), 64, self.seconds))
+
+    def measure(self) -> dict:
+        # Reads first: posting changes what they read.
+        for number in range(self.rounds):
+            say(f"reads, round {number + 1} of {self.rounds}")
+            for operation in ("gig", "near"):
+                self.take_turns(operation)
+            self.load_server("live", 64)
+            for connections in (1, 16, 256):
+                for operation in ("live", "gig", "near"):
+                    self.load_server(operation, connections)
+        views = self.map_views()
+        for number in range(self.rounds):
+            say(f"posting, round {number + 1} of {self.rounds}")
+            self.take_turns("post")
+            for connections in (1, 16, 256):
+                self.load_server("post", connections)
+        at_256 = [figures for (_, side, connections), each in self.runs.items() for figures in each
+                  if side == "server" and connections == 256]
+        all_of_them = [figures for (_, side, _), each in self.runs.items() for figures in each if side == "server"]
+        result = {
+            "operations": self.summary(), "map": views,
+            "at_256": {"resident_bytes": max(figures["resident_bytes"] for figures in at_256),
+                       "errors": sum(figures["errors"] for figures in at_256)},
+            "errors": sum(figures["errors"] for figures in all_of_them),
+            "login": self.logins(),
+        }
+        return result
+
+    def summary(self) -> dict:
+        operations: dict = {}
+        for (operation, side, connections), runs in self.runs.items():
+            rates = [figures["per_second"] for figures in runs]
+            figures = {"per_second": statistics.median(rates), "low": min(rates), "high": max(rates),
+                       "errors": sum(each["errors"] for each in runs)}
+            for key in ("p50_ms", "p90_ms", "p99_ms", "average_ms"):
+                if key in runs[0]:
+                    figures[key] = statistics.median(each[key] for each in runs)
+            operations.setdefault(operation, {}).setdefault(side, {})[str(connections)] = {
+                key: round(value, 3) for key, value in figures.items()}
+        order = ["live", "gig", "near", "post"]
+        return {name: {side: dict(sorted(each.items(), key=lambda pair: int(pair[0])))
+                       for side, each in operations[name].items()} for name in order if name in operations}
+
+    def map_views(self) -> dict:
+        say("map views")
+        found = {}
+        for name, bounds in VIEWS.items():
+            query = urllib.parse.urlencode(dict(zip(
+                ("min_latitude", "min_longitude", "max_latitude", "max_longitude", "zoom"), bounds)))
+            status, answer = self.server.call("GET", f"/api/gigs/map?{query}", self.accounts[0])
+            if status != 200:
+                raise Failed(f"GET /api/gigs/map?{query} answers {status}: {answer}")
+            figures = wrk(self.server, self.requests(name), 1, min(self.seconds, 3))
+            found[name] = {"p50_ms": figures["p50_ms"], "p99_ms": figures["p99_ms"], "errors": figures["errors"],
+                           "marks": len(answer["gigs"]) + len(answer["clusters"])}
+            say(f"  {name}: p50 {figures['p50_ms']:.2f} ms, {found[name]['marks']} marks")
+        return found
+
+    # --- logins -----------------------------------------------------------------------------------------------------
+
+    def logins(self) -> dict:
+        """With the rate limits lifted: they would stop it after five."""
+        say("logins")
+        self.server.stop()
+        self.server = self.hourz.start("off")
+        seconds = max(self.seconds, 4)
+        threads = max(1, (os.cpu_count() or 2) // 2)  # what HOURZ_HASH_THREADS is by default
+        alone, through, before, during = [], [], [], []
+        connections = 8
+        reads, logins = self.requests("gig"), write_requests(
+            self.folder / "logins.bin", [request("POST", "/api/auth/login", None,
+                                                 {"email": SEEKER, "password": PASSWORD})])
+        for _ in range(self.rounds):
+            alone.append(hashes_a_second(threads, seconds))
+            figures = wrk(self.server, logins, 16, seconds)
+            if figures["errors"]:
+                raise Failed(f"{figures['errors']} of {figures['requests']} logins failed")
+            through.append(figures["per_second"])
+            before.append(wrk(self.server, reads, connections, seconds)["p99_ms"])
+            crowd = start_wrk(self.server.port, logins, 100, seconds + 2)
+            time.sleep(1)  # all hundred are in
+            during.append(wrk(self.server, reads, connections, seconds)["p99_ms"])
+            end_wrk(crowd)
+        result = {"hash_threads": threads, "hash_alone_per_second": statistics.median(alone),
+                  "per_second": statistics.median(through), "reads_connections": connections,
+                  "reads_p99_ms_before": statistics.median(before), "reads_p99_ms_during": statistics.median(during)}
+        say(f"  {result['per_second']:.1f} a second, the hash alone {result['hash_alone_per_second']:.1f}; reads' p99 "
+            f"{result['reads_p99_ms_before']:.2f} ms, during logins {result['reads_p99_ms_during']:.2f} ms")
+        return {key: round(value, 3) for key, value in result.items()}
+
+    def stop(self) -> None:
+        if self.peer:
+            self.peer.stop()
+        self.hourz.stop()
+
+
+def hashes_a_second(threads: int, seconds: float) -> float:
+    """Argon2id by the server's own library with the server's own cost, and nothing else."""
+    sodium = ctypes.CDLL("libsodium.so.23")
+    sodium.sodium_init()
+    stored = ctypes.create_string_buffer(128)
+    secret = PASSWORD.encode()
+    cost = (ctypes.c_ulonglong(HASH_PASSES), ctypes.c_size_t(HASH_MEMORY_KIB * 1024), ctypes.c_int(2))
+    if sodium.crypto_pwhash_str_alg(stored, secret, ctypes.c_ulonglong(len(secret)), *cost) != 0:
+        raise Failed("libsodium cannot hash")
+    until, counts = time.monotonic() + seconds, []
+
+    def work() -> None:
+        count = 0
+        while time.monotonic() < until:
+            sodium.crypto_pwhash_str_verify(stored, secret, ctypes.c_ulonglong(len(secret)))
+            count += 1
+        counts.append(count)
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    started = time.monotonic()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sum(counts) / (time.monotonic() - started)
+
+
+def machine() -> str:
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return f"{os.cpu_count()} cores, {round(pages / 2**30)} GiB"
+
+
+def versions() -> dict:
+    def first(*command: str) -> str:
+        done = subprocess.run(command, capture_output=True, text=True)
+        return (done.stdout or done.stderr).strip().splitlines()[0]
+    peer = json.loads((ROOT / "bench" / "peers" / "fastify" / "package.json").read_text())["dependencies"]
+    return {"PostgreSQL": first(str(POSTGRES_BIN / "postgres"), "--version").split()[2],
+            "wrk": first("wrk", "-v").split()[1].removeprefix("debian/"), "Node": first("node", "--version"),
+            "Fastify": peer["fastify"], "pg": peer["pg"]}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--gigs", type=int, default=100_000, help="how many gigs to load (100000; try 2000000 too)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5, help="of each run")
+    parser.add_argument("--quick", action="store_true", help="one round of short runs, to see that all of it works; "
+                        "its results go to build/bench")
+    parser.add_argument("--no-peer", action="store_true", help="without the Fastify peer (needs no npm)")
+    parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "build" / "release" / "src" / "hourz")
+    parser.add_argument("--output", type=pathlib.Path, help="folder of the report (bench/results)")
+    arguments = parser.parse_args()
+    output = arguments.output or ROOT / ("build/bench" if arguments.quick else "bench/results")
+    for program in ("wrk", *(() if arguments.no_peer else ("node",))):
+        if not shutil.which(program):
+            print(f"✗ {program} is missing: ./dev install bench web", file=sys.stderr)
+            return 2
+
+    # Not under a home directory: the database runs as another user when this runs as root.
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="hourz-bench-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    bench = Bench(arguments, folder)
+    started = time.monotonic()
+    try:
+        run = bench.prepare()
+        run.update(bench.measure())
+    except Failed as failure:
+        print(f"✗ {failure}", file=sys.stderr)
+        return 1
+    finally:
+        bench.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    output.mkdir(parents=True, exist_ok=True)
+    result = {"sizes": {}}
+    with contextlib.suppress(OSError, ValueError):
+        result = json.loads((output / "latest.json").read_text())
+    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    sizes = {**result["sizes"], str(arguments.gigs): run}
+    result = {"machine": machine(), "commit": commit.stdout.strip() or "unknown", "versions": versions(),
+              "sizes": sizes, "checks": report.checks(sizes)}
+    (output / "latest.json").write_text(json.dumps(result, indent=1) + "\n")
+    (output / "latest.md").write_text(report.markdown(result))
+    (output / "latest.svg").write_text(report.plot(result))
+
+    print()
+    for each in result["checks"]:
+        sign = ">=" if each["at_least"] else "<="
+        print(f"{'met   ' if each['pass'] else 'MISSED'}  {each['what']}: {each['measured']:,.4g} {each['unit']} "
+              f"(target {sign} {each['target']:,g})")
+    print()
+    say(f"done in {time.monotonic() - started:.0f} s; the report is in "
+        f"{os.path.relpath(output)}/latest.md")
+    return 0 if run["errors"] == 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
