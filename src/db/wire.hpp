@@ -404,8 +404,8 @@ std::optional<T> decode_first(const Result& result) {
   return decode_row<T>(result, 0, order);
 }
 
-/// For each parameter of the statement, the place of its name among the members. Throws WireError when a parameter has no
-/// member; members that the statement does not take are left out.
+/// For each parameter of the statement, the place of its name among the members. Throws WireError when a parameter has
+/// no member; members that the statement does not take are left out.
 std::vector<std::size_t> parameter_order(const Statement& statement, std::span<const std::string_view> members);
 
 template <class T>
