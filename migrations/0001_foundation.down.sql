@@ -1,3 +1,4 @@
+DROP TABLE audit_log;
 DROP TABLE timers;
 DROP TABLE idempotency_keys;
 DROP TABLE gig_cell_changes;

@@ -147,11 +147,12 @@ CREATE TABLE gig_cells (
   level          smallint NOT NULL CHECK (level BETWEEN 0 AND 20 AND level % 2 = 0),
   y              integer NOT NULL,
   x              integer NOT NULL,
-  count          integer NOT NULL CHECK (count >= 0),
+  count          integer NOT NULL,
   latitude_sum   bigint NOT NULL,
   longitude_sum  bigint NOT NULL,
   PRIMARY KEY (level, y, x)
 ) WITH (fillfactor = 70);
+CREATE INDEX gig_cells_empty ON gig_cells (level) WHERE count = 0;
 
 -- A change of an open gig appends one row here, in the gig's own transaction: were the cells themselves updated, every
 -- posting would queue for the lock of the one row that is the world. A job folds these into the cells; readers add both.
@@ -206,3 +207,14 @@ CREATE TABLE timers (
   PRIMARY KEY (kind, subject_id)
 );
 CREATE INDEX timers_due ON timers (due_at);
+
+-- What administrators did: rows are added, never changed.
+CREATE TABLE audit_log (
+  id          uuid PRIMARY KEY,
+  admin_id    uuid NOT NULL REFERENCES users,
+  action      text NOT NULL,
+  subject_id  uuid,
+  details     jsonb NOT NULL DEFAULT '{}',
+  at          timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX audit_log_subject ON audit_log (subject_id, at);

@@ -1,1 +1,349 @@
-int main() {}
+// The command line: serve, migrate, demo, admin, openapi, config. Exit codes: 0 done, 1 failed, 2 wrong use or settings.
+#include <signal.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <charconv>
+#include <cstdio>
+#include <iostream>
+#include <random>
+
+#include "app/house.hpp"
+#include "app/server.hpp"
+#include "core/crypto.hpp"
+#include "core/log.hpp"
+#include "db/cluster.hpp"
+#include "db/data_directory.hpp"
+#include "db/migrations.hpp"
+#include "demo/demo.hpp"
+
+namespace hourz {
+namespace {
+
+constexpr std::string_view usage = R"(hourz: the backend of Hourz
+
+  hourz serve                 run the server (with its own PostgreSQL when HOURZ_DATABASE_URL is not set)
+  hourz migrate up            apply the schema's missing steps
+  hourz migrate down VERSION  undo every step above VERSION
+  hourz migrate status        list the steps
+  hourz demo [--users N] [--gigs N] [--seed S]
+                              fill an empty database with a believable Bangkok
+  hourz admin grant EMAIL     make an account an administrator's
+  hourz openapi               print the OpenAPI document
+  hourz config                print every setting: default, meaning, current value
+  hourz version               print the version
+
+Settings are environment variables HOURZ_*; `hourz config` lists them.
+)";
+
+struct UsageError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// The database that a command works on: the one of the settings, or the private one, running already or started here.
+class Database {
+ public:
+  explicit Database(Config& config) : config_(config) {
+    if (!config.database_url.empty()) {
+      owner_url_ = config.migration_url;
+      app_url_ = config.database_url;
+      return;
+    }
+    if (auto running = db::find_running_cluster(config.data_directory)) {
+      owner_url_ = running->owner_url;
+      app_url_ = running->app_url;
+      return;
+    }
+    start();
+  }
+
+  /// Starts the private cluster even where another process has it, which is then the error.
+  struct Own {};
+  Database(Config& config, Own) : config_(config) {
+    if (config.database_url.empty()) {
+      start();
+    } else {
+      owner_url_ = config.migration_url;
+      app_url_ = config.database_url;
+    }
+  }
+
+  const std::string& owner_url() const { return owner_url_; }
+  const std::string& app_url() const { return app_url_; }
+  db::Cluster* cluster() { return cluster_.get(); }
+
+ private:
+  void start() {
+    db::ClusterOptions options;
+    options.directory = config_.data_directory;
+    options.user = config_.run_as;
+    options.max_connections = static_cast<int>(config_.pool_connections + 8 * std::max<std::int64_t>(config_.read_connections, 4) + 20);
+    options.report = [](const std::string& text) { log::Line(log::Level::warn, "database").with("cause", text); };
+    cluster_ = std::make_unique<db::Cluster>(std::move(options));
+    cluster_->start();
+    owner_url_ = cluster_->owner_url();
+    app_url_ = cluster_->app_url();
+  }
+  Config& config_;
+  std::unique_ptr<db::Cluster> cluster_;
+  std::string owner_url_;
+  std::string app_url_;
+};
+
+/// Makes the data directory, and leaves root's powers behind, before anything else is done.
+void settle_down(Config& config) {
+  if (!config.postgres_bin.empty()) setenv("HOURZ_POSTGRES_BIN", config.postgres_bin.c_str(), 1);
+  const bool needs_directory = config.database_url.empty() || config.secret.empty();
+  if (needs_directory) {
+    config.data_directory = db::prepare_data_directory(config.data_directory, config.run_as).string();
+  }
+  if (geteuid() == 0) db::drop_privileges(config.run_as);
+  ensure_secret(config);
+}
+
+std::string make_hash(const Config& config, std::string password) {
+  auth::Hasher hasher({static_cast<std::size_t>(config.hash_memory_kib) * 1024,
+                       static_cast<unsigned long long>(config.hash_passes)},
+                      1, 1);
+  boost::asio::io_context io;
+  std::string hash;
+  boost::asio::co_spawn(io, hasher.hash(std::move(password)), [&hash](std::exception_ptr failure, std::string made) {
+    if (failure) std::rethrow_exception(failure);
+    hash = std::move(made);
+  });
+  io.run();
+  return hash;
+}
+
+void load_demo(const Config& config, const std::string& owner_url, std::int64_t people, std::int64_t gigs,
+               std::uint64_t seed) {
+  demo::Options options;
+  options.users = people;
+  options.gigs = gigs;
+  options.seed = seed;
+  options.blur_key = derive_key(config, "blur");
+  options.blur_radius_m = static_cast<double>(config.location_blur_m);
+  options.password_hash = make_hash(config, std::string(demo::demo_password));
+  options.base_time = now();
+  const auto loaded =
+      demo::load(owner_url, options, [](std::string_view line) { std::cout << "demo: " << line << std::endl; });
+  std::cout << "demo: " << loaded.users << " people and " << loaded.gigs << " gigs; log in as " << loaded.seeker.email
+            << " or " << loaded.helper.email << " with the password " << loaded.password << std::endl;
+}
+
+// --- serve -----------------------------------------------------------------------------------------------------------
+
+/// Brings the schema up to date; false when there is no database to be reached yet.
+bool migrated(Database& database) {
+  try {
+    const int applied = db::migrate_up(database.owner_url());
+    if (applied > 0) log::Line(log::Level::info, "schema.migrated").with("steps", applied);
+    return true;
+  } catch (const db::MigrationError& error) {
+    if (!error.unavailable) throw;
+    log::Line(log::Level::warn, "database.unavailable").with("cause", error.what());
+    return false;
+  }
+}
+
+int serve(Config config) {
+  // Signals are taken by this thread alone, between rounds of supervision.
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) sigaddset(&signals, signal);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  settle_down(config);
+  log::start(config.log_level);
+  Database database(config, Database::Own{});
+  app::Server server(config, database.app_url());
+  server.start();
+  std::cout << "hourz: listening on http://" << config.listen_address << ":" << server.port() << std::endl;
+  log::Line(log::Level::info, "server.started").with("address", config.listen_address).with("port", server.port());
+
+  using Clock = std::chrono::steady_clock;
+  bool ready = false;
+  auto next_try = Clock::now();
+  std::chrono::milliseconds pause{100};
+  std::minstd_rand jitter(std::random_device{}());
+  Clock::time_point cut_off = Clock::time_point::max();
+  int stops = 0;
+  while (true) {
+    if (!ready && stops == 0 && Clock::now() >= next_try) {
+      if (migrated(database)) {
+        if (config.demo == "small" && demo::is_empty(database.owner_url())) {
+          load_demo(config, database.owner_url(), 2000, 10000, 1);
+        }
+        server.set_ready();
+        ready = true;
+        std::cout << "hourz: ready" << std::endl;
+        log::Line(log::Level::info, "server.ready");
+      } else {
+        pause = std::min<std::chrono::milliseconds>(pause * 2, std::chrono::seconds(2));
+        next_try = Clock::now() + pause + std::chrono::milliseconds(jitter() % 200);
+      }
+    }
+    const timespec tick{0, 50'000'000};
+    const int signal = sigtimedwait(&signals, nullptr, &tick);
+    if (database.cluster() != nullptr && stops == 0) database.cluster()->supervise();
+    if (signal == SIGTERM || signal == SIGINT) {
+      ++stops;
+      if (stops == 1) {
+        log::Line(log::Level::info, "server.draining");
+        server.drain();
+        cut_off = Clock::now() + std::chrono::milliseconds(config.drain_timeout_ms + 1000);
+      }
+    }
+    if (stops > 1 || server.drained() || Clock::now() > cut_off) break;
+  }
+  server.stop();
+  if (database.cluster() != nullptr) database.cluster()->stop();
+  log::Line(log::Level::info, "server.stopped");
+  log::stop();
+  return 0;
+}
+
+// --- the other commands ----------------------------------------------------------------------------------------------
+
+std::int64_t number_in(std::string_view text, std::string_view what) {
+  std::int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc{} || end != text.data() + text.size() || number < 0) {
+    throw UsageError(std::string(what) + " takes a whole number");
+  }
+  return number;
+}
+
+int migrate(Config config, const std::vector<std::string>& arguments) {
+  const std::string what = arguments.empty() ? "" : arguments[0];
+  const bool down = what == "down" && arguments.size() == 2;
+  if (!down && !((what == "up" || what == "status") && arguments.size() == 1)) {
+    throw UsageError("migrate takes up, status, or down and a version");
+  }
+  const int version = down ? static_cast<int>(number_in(arguments[1], "migrate down")) : 0;
+  settle_down(config);
+  Database database(config);
+  if (what == "up") {
+    std::cout << db::migrate_up(database.owner_url()) << " steps applied\n";
+  } else if (down) {
+    std::cout << db::migrate_down(database.owner_url(), version) << " steps undone\n";
+  } else {
+    for (const auto& state : db::migration_status(database.owner_url())) {
+      std::cout << state.version << " " << state.name << ": "
+                << (state.pending() ? std::string("pending") : "applied " + *state.applied_at)
+                << (state.checksum_ok ? "" : ", ALTERED SINCE") << (state.known ? "" : ", UNKNOWN TO THIS PROGRAM")
+                << "\n";
+    }
+  }
+  return 0;
+}
+
+int fill_demo(Config config, const std::vector<std::string>& arguments) {
+  std::int64_t people = 2000;
+  std::int64_t gigs = 10000;
+  std::int64_t seed = 1;
+  for (std::size_t i = 0; i < arguments.size(); i += 2) {
+    if (i + 1 == arguments.size()) throw UsageError(arguments[i] + " takes a number");
+    std::int64_t* target = arguments[i] == "--users"  ? &people
+                           : arguments[i] == "--gigs" ? &gigs
+                           : arguments[i] == "--seed" ? &seed
+                                                      : nullptr;
+    if (target == nullptr) throw UsageError("demo does not know " + arguments[i]);
+    *target = number_in(arguments[i + 1], arguments[i]);
+  }
+  settle_down(config);
+  Database database(config);
+  db::migrate_up(database.owner_url());
+  load_demo(config, database.owner_url(), people, gigs, static_cast<std::uint64_t>(seed));
+  return 0;
+}
+
+db::Awaitable<std::int64_t> grant(db::Client& client, std::string email) {
+  const auto transaction = client.begin();
+  const auto changed = co_await users::grant_admin(*transaction, std::move(email));
+  co_await transaction->commit();
+  co_return changed;
+}
+
+int admin(Config config, const std::vector<std::string>& arguments) {
+  if (arguments.size() != 2 || arguments[0] != "grant") throw UsageError("admin takes grant and an email");
+  settle_down(config);
+  Database database(config);
+  db::check_schema(database.app_url());
+  boost::asio::io_context io;
+  db::Client client(io, app::database_options(config, database.app_url(), 1));
+  std::int64_t changed = 0;
+  std::exception_ptr failure;
+  boost::asio::co_spawn(io, grant(client, fold_case(arguments[1])), [&](std::exception_ptr error, std::int64_t rows) {
+    failure = error;
+    changed = rows;
+    client.stop();
+    io.stop();
+  });
+  io.run();
+  if (failure) std::rethrow_exception(failure);
+  if (changed == 0) {
+    std::cerr << "hourz: nobody has the email " << arguments[1] << "\n";
+    return 1;
+  }
+  std::cout << arguments[1] << " is an administrator now\n";
+  return 0;
+}
+
+int print_openapi(Config config) {
+  config.secret = std::string(32, 'x');  // no token is made here
+  const app::House house(std::move(config));
+  std::cout << house.openapi();
+  return 0;
+}
+
+int print_config(const Config& config) {
+  for (const SettingInfo& setting : settings_of(config)) {
+    std::cout << setting.variable << "\n    " << setting.meaning << "\n    default: "
+              << (setting.default_text.empty() ? "(empty)" : setting.default_text)
+              << "\n    now:     " << (setting.current.empty() ? "(empty)" : setting.current) << "\n";
+  }
+  return 0;
+}
+
+int run(const std::vector<std::string>& arguments) {
+  const std::string command = arguments.empty() ? "help" : arguments[0];
+  if (command == "help" || command == "--help" || command == "-h") {
+    std::cout << usage;
+    return 0;
+  }
+  if (command == "version" || command == "--version") {
+    std::cout << "hourz 0.1.0\n";
+    return 0;
+  }
+  start_crypto();
+  const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
+  if (command == "openapi") return print_openapi(Config{});
+  Config config = load_config(environment_variables());
+  if (command == "serve" && rest.empty()) return serve(std::move(config));
+  if (command == "migrate") return migrate(std::move(config), rest);
+  if (command == "demo") return fill_demo(std::move(config), rest);
+  if (command == "admin") return admin(std::move(config), rest);
+  if (command == "config" && rest.empty()) return print_config(config);
+  throw UsageError("'" + command + "' is not a command (see hourz --help)");
+}
+
+}  // namespace
+}  // namespace hourz
+
+int main(int count, char** values) {
+  try {
+    return hourz::run(std::vector<std::string>(values + 1, values + count));
+  } catch (const hourz::UsageError& error) {
+    std::cerr << "hourz: " << error.what() << "\n";
+  } catch (const hourz::ConfigError& error) {
+    std::cerr << "hourz: the settings are wrong:\n" << error.what() << "\n";
+  } catch (const hourz::db::ClusterError& error) {
+    std::cerr << "hourz: " << error.what() << "\n";
+  } catch (const hourz::db::MigrationError& error) {
+    std::cerr << "hourz: " << error.what() << "\n";
+  } catch (const std::exception& error) {
+    std::cerr << "hourz: " << error.what() << "\n";
+    return 1;
+  }
+  return 2;
+}

@@ -2,7 +2,8 @@
 """Turns a room's .sql file into a C++ header with one db::Statement constant per statement.
 
 A statement opens with `-- name: room.statement`, then a comment that says why, then SQL with parameters by name
-(`:latitude`), which become $1, $2 … in the order of their first appearance. Usage: embed_sql.py IN.sql OUT.hpp
+(`:latitude`), which become $1, $2 … in the order of their first appearance. `-- fragment: word` opens a text that later
+statements take in with `@word@`. Usage: embed_sql.py IN.sql OUT.hpp
 """
 import pathlib
 import re
@@ -39,7 +40,7 @@ def translate(sql: str) -> tuple[str, list[str]]:
 
 def main() -> None:
     source, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-    parts = re.split(r"^-- name: (\S+)[ ]*$", source.read_text(), flags=re.MULTILINE)
+    parts = re.split(r"^-- (name|fragment): (\S+)[ ]*$", source.read_text(), flags=re.MULTILINE)
     room = source.stem
     lines = [
         f"// Made from {source.name} by tools/embed_sql.py.",
@@ -49,7 +50,12 @@ def main() -> None:
         f"namespace hourz::{room}::sql {{",
     ]
     seen: set[str] = set()
-    for name, body in zip(parts[1::2], parts[2::2]):
+    fragments: dict[str, str] = {}
+    for kind, name, body in zip(parts[1::3], parts[2::3], parts[3::3]):
+        body = re.sub(r"@([a-z_]+)@", lambda use: fragments[use[1]], body)
+        if kind == "fragment":
+            fragments[name] = body.strip()
+            continue
         if not re.fullmatch(rf"{room}\.[a-z][a-z0-9_]*", name):
             sys.exit(f"{source}: statement name {name!r} must be {room}.<snake_case>")
         if name in seen:

@@ -50,8 +50,14 @@ struct Endpoint {
   Errors errors = {};
   bool etag = false;             ///< a read of a single resource: ETag and If-None-Match
   bool if_match = false;         ///< a change that honours If-Match
+  bool idempotent = true;        ///< of a POST that changes: false where the answer holds secrets that must not be stored
   std::uint64_t body_limit = 65536;
 };
+
+/// Whether Idempotency-Key works on it.
+constexpr bool takes_idempotency_key(const Endpoint& endpoint) {
+  return endpoint.idempotent && endpoint.effect == Effect::change && endpoint.method == Method::post;
+}
 
 /// The room's name: `gigs` of `gigs.read`.
 constexpr std::string_view room_of(const Endpoint& endpoint) {

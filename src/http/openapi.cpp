@@ -71,7 +71,7 @@ std::vector<ErrorCode> errors_of(const Bound& bound) {
   if (endpoint.access != Access::anyone) add(ErrorCode::unauthenticated);
   if (endpoint.access == Access::admin) add(ErrorCode::forbidden);
   if (endpoint.method != Method::get) add(ErrorCode::unsupported_media_type);
-  if (endpoint.effect == Effect::change && endpoint.method == Method::post) add(ErrorCode::idempotency_in_progress);
+  if (takes_idempotency_key(endpoint)) add(ErrorCode::idempotency_in_progress);
   if (endpoint.if_match) add(ErrorCode::precondition_failed);
   return codes;
 }
@@ -122,7 +122,7 @@ object operation_of(const Bound& bound, reflect::SchemaBook& book) {
     entry["schema"] = std::move(parameter.schema);
     parameters.push_back(std::move(entry));
   }
-  if (endpoint.effect == Effect::change && endpoint.method == Method::post) {
+  if (takes_idempotency_key(endpoint)) {
     parameters.push_back(reference("parameters", "Idempotency-Key"));
   }
   if (endpoint.if_match) parameters.push_back(reference("parameters", "If-Match"));

@@ -405,7 +405,7 @@ Awaitable<void> Pipeline::attempt(Ticket& ticket, Call& call) {
     co_await ticket.bound->invoke(call);
   } else {
     call.transaction = database_.begin();
-    const auto key = endpoint.method == Method::post ? ticket.head.header("idempotency-key") : std::nullopt;
+    const auto key = takes_idempotency_key(endpoint) ? ticket.head.header("idempotency-key") : std::nullopt;
     if (key) {
       const bool visible = std::all_of(key->begin(), key->end(), [](char c) { return c > 0x20 && c < 0x7f; });
       if (key->empty() || key->size() > 255 || !visible) throw Problem(ErrorCode::invalid_idempotency_key);

@@ -246,6 +246,8 @@ void write_json(std::string& out, const T& value) {
     }
   } else if constexpr (is_omit<T>) {
     write_json(out, *value.value);
+  } else if constexpr (is_default<T>) {
+    write_json(out, value.value);
   } else if constexpr (is_vector<T>) {
     out += '[';
     bool first = true;

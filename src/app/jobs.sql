@@ -1,0 +1,14 @@
+-- name: jobs.due
+-- Timers whose time has come, by the database's clock.
+SELECT kind, subject_id FROM timers WHERE due_at <= now() ORDER BY due_at LIMIT 100
+
+-- name: jobs.take
+-- Deleting is taking: the row goes in the transaction that does the work, and of several servers one gets it.
+DELETE FROM timers WHERE (kind, subject_id) IN (
+  SELECT kind, subject_id FROM timers WHERE kind = :kind AND subject_id = :subject_id AND due_at <= now()
+  FOR UPDATE SKIP LOCKED)
+
+-- name: jobs.postpone
+-- A timer whose work failed comes back later, ever later, and stands in nobody's way meanwhile.
+UPDATE timers SET attempts = attempts + 1, due_at = now() + make_interval(secs => least(3600, 2 ^ least(attempts, 11)))
+WHERE kind = :kind AND subject_id = :subject_id AND due_at <= now()

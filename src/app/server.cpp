@@ -1,0 +1,189 @@
+#include "app/server.hpp"
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <thread>
+#include <vector>
+
+#include "app/house.hpp"
+#include "app/jobs.hpp"
+#include "core/log.hpp"
+#include "http_sql.hpp"
+#include "net/server.hpp"
+
+namespace hourz::app {
+namespace {
+
+const db::Query<db::Nothing> purge_idempotency{http::sql::idempotency_purge};
+
+db::Awaitable<void> purge(db::Client& database) {
+  const auto transaction = database.begin();
+  co_await db::run(*transaction, purge_idempotency);
+  co_await auth::purge_sessions(*transaction);
+  co_await transaction->commit();
+}
+
+struct Shard {
+  Shard() : io(1), guard(io.get_executor()) {}
+  boost::asio::io_context io;
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> guard;
+  std::unique_ptr<Desk> desk;
+  // Copied out by the shard itself, since a scrape runs on any shard.
+  std::atomic<int> connections{0}, in_use{0}, waiting{0}, depth{0};
+  std::thread thread;
+};
+
+net::Limits limits_of(const Config& config) {
+  net::Limits limits;
+  limits.connections = static_cast<std::size_t>(config.max_connections);
+  limits.idle_timeout = std::chrono::milliseconds(config.idle_timeout_ms);
+  limits.header_timeout = std::chrono::milliseconds(config.header_timeout_ms);
+  limits.body_timeout = std::chrono::milliseconds(config.body_timeout_ms);
+  limits.write_timeout = std::chrono::milliseconds(config.write_timeout_ms);
+  return limits;
+}
+
+std::vector<std::string> names_in(std::string_view list) {
+  std::vector<std::string> names;
+  while (!list.empty()) {
+    const auto end = std::min(list.find(','), list.size());
+    if (end > 0) names.emplace_back(list.substr(0, end));
+    list.remove_prefix(std::min(end + 1, list.size()));
+  }
+  return names;
+}
+
+}  // namespace
+
+struct Server::State {
+  State(Config settings, const std::string& url) : house(std::move(settings)) {
+    std::size_t count = static_cast<std::size_t>(house.config.threads);
+    if (count == 0) count = std::max(1U, std::thread::hardware_concurrency());
+    std::vector<net::Shard> listening;
+    for (std::size_t i = 0; i < count; ++i) {
+      auto shard = std::make_unique<Shard>();
+      shard->desk = std::make_unique<Desk>(house, shard->io, database_options(house.config, url, static_cast<int>(count)));
+      measure(*shard);
+      listening.push_back({&shard->io, &shard->desk->pipeline});
+      shards.push_back(std::move(shard));
+    }
+    net = std::make_unique<net::Server>(std::move(listening), limits_of(house.config));
+    jobs = std::make_unique<Jobs>(shards.front()->io, shards.front()->desk->database);
+    jobs->on_timer("gig.expire", gigs::expire);
+    jobs->every(std::chrono::milliseconds(500), "fold_cells", gigs::fold_cells);
+    jobs->every(std::chrono::minutes(1), "purge", purge);
+    register_gauges();
+  }
+
+  /// Counts every statement by name; the histogram of each is found once per shard.
+  void measure(Shard& shard) {
+    auto known = std::make_shared<std::unordered_map<const db::Statement*, prometheus::Histogram*>>();
+    shard.desk->database.observe([this, known, &shard](const db::Statement& statement, std::chrono::microseconds took,
+                                                       bool failed) {
+      auto*& histogram = (*known)[&statement];
+      if (histogram == nullptr) {
+        histogram = &house.metrics.latency("hourz_db_statement_duration_seconds",
+                                           "Time from queueing a statement to its answer, by statement.",
+                                           {{"statement", std::string(statement.name)}});
+      }
+      histogram->Observe(static_cast<double>(took.count()) / 1e6);
+      if (failed) statement_errors->Increment();
+      const auto gauges = shard.desk->database.gauges();
+      shard.connections.store(gauges.connections, std::memory_order_relaxed);
+      shard.in_use.store(gauges.in_use, std::memory_order_relaxed);
+      shard.waiting.store(gauges.waiting, std::memory_order_relaxed);
+      shard.depth.store(gauges.pipelined_depth, std::memory_order_relaxed);
+    });
+  }
+
+  void register_gauges() {
+    Metrics& m = house.metrics;
+    statement_errors = &m.counter("hourz_db_statement_errors_total", "Statements that failed.");
+    auto& connections = m.gauge("hourz_db_connections", "Open connections to the database.");
+    auto& in_use = m.gauge("hourz_db_pool_in_use", "Pooled connections in a transaction.");
+    auto& waiting = m.gauge("hourz_db_pool_waiting", "Transactions that wait for a connection.");
+    auto& depth = m.gauge("hourz_db_pipeline_depth", "Statements under way on the read connections.");
+    auto& open = m.gauge("hourz_http_connections", "Open client connections.");
+    auto& accepted = m.gauge("hourz_http_connections_accepted", "Client connections accepted since the start.");
+    auto& bad = m.gauge("hourz_http_bad_requests", "Requests refused before routing, since the start.");
+    auto& hashes = m.gauge("hourz_password_hashes_waiting", "Passwords being hashed or waiting to be.");
+    auto& dropped = m.gauge("hourz_log_lines_dropped", "Log lines dropped because the log was too slow.");
+    m.before_scrape([this, &connections, &in_use, &waiting, &depth, &open, &accepted, &bad, &hashes, &dropped] {
+      int sums[4] = {0, 0, 0, 0};
+      for (const auto& shard : shards) {
+        sums[0] += shard->connections;
+        sums[1] += shard->in_use;
+        sums[2] += shard->waiting;
+        sums[3] += shard->depth;
+      }
+      connections.Set(sums[0]);
+      in_use.Set(sums[1]);
+      waiting.Set(sums[2]);
+      depth.Set(sums[3]);
+      const auto figures = net->figures();
+      open.Set(static_cast<double>(figures.open));
+      accepted.Set(static_cast<double>(figures.accepted));
+      bad.Set(static_cast<double>(figures.bad_requests));
+      hashes.Set(static_cast<double>(house.hasher.waiting()));
+      dropped.Set(static_cast<double>(log::dropped()));
+    });
+  }
+
+  House house;
+  std::vector<std::unique_ptr<Shard>> shards;
+  std::unique_ptr<net::Server> net;
+  std::unique_ptr<Jobs> jobs;
+  prometheus::Counter* statement_errors = nullptr;
+  std::atomic<bool> drained{false};
+  bool running = false;
+  bool draining = false;
+};
+
+Server::Server(Config config, const std::string& database_url)
+    : state_(std::make_unique<State>(std::move(config), database_url)) {}
+
+Server::~Server() { stop(); }
+
+void Server::start() {
+  State& state = *state_;
+  state.net->allow_authorities(names_in(state.house.config.public_hosts));
+  state.net->listen(state.house.config.listen_address, static_cast<std::uint16_t>(state.house.config.listen_port));
+  for (const auto& shard : state.shards) {
+    shard->thread = std::thread([io = &shard->io] { io->run(); });
+  }
+  state.running = true;
+}
+
+std::uint16_t Server::port() const { return state_->net->port(); }
+
+void Server::set_ready() {
+  boost::asio::post(state_->shards.front()->io, [jobs = state_->jobs.get()] { jobs->start(); });
+  state_->house.system.ready = true;
+}
+
+void Server::drain() {
+  State& state = *state_;
+  if (state.draining) return;
+  state.draining = true;
+  state.house.system.ready = false;
+  boost::asio::post(state.shards.front()->io, [jobs = state.jobs.get()] { jobs->stop(); });
+  state.net->drain(std::chrono::milliseconds(state.house.config.drain_timeout_ms),
+                   [drained = &state.drained] { *drained = true; });
+}
+
+bool Server::drained() const { return state_->drained; }
+
+void Server::stop() {
+  State& state = *state_;
+  if (!state.running) return;
+  state.running = false;
+  for (const auto& shard : state.shards) {
+    boost::asio::post(shard->io, [desk = shard->desk.get()] { desk->database.stop(); });
+    shard->guard.reset();
+    boost::asio::post(shard->io, [io = &shard->io] { io->stop(); });
+  }
+  for (const auto& shard : state.shards) shard->thread.join();
+}
+
+}  // namespace hourz::app

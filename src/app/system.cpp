@@ -1,0 +1,113 @@
+// Health, metrics, and the documents.
+#include "app/house.hpp"
+#include "http/assets.hpp"
+
+namespace hourz::app {
+namespace {
+
+using http::Access;
+using http::Awaitable;
+using http::Call;
+using http::Endpoint;
+using http::Method;
+using http::Path;
+using http::RateClass;
+using http::Response;
+
+struct Health {
+  static constexpr bool is_answer = true;
+  std::string status;
+};
+BOOST_DESCRIBE_STRUCT(Health, (), (status))
+
+constexpr Endpoint live{.method = Method::get, .path = "/health/live", .name = "system.live",
+                        .summary = "The process answers", .access = Access::anyone, .rate = RateClass::none};
+constexpr Endpoint ready{.method = Method::get, .path = "/health/ready", .name = "system.ready",
+                         .summary = "The service can do its work: the database answers", .access = Access::anyone,
+                         .rate = RateClass::none};
+constexpr Endpoint health{.method = Method::get, .path = "/health", .name = "system.health",
+                          .summary = "As /health/ready", .access = Access::anyone, .rate = RateClass::none};
+constexpr Endpoint metrics{.method = Method::get, .path = "/metrics", .name = "system.metrics",
+                           .summary = "Metrics in Prometheus' text format", .access = Access::anyone,
+                           .rate = RateClass::none};
+constexpr Endpoint openapi{.method = Method::get, .path = "/openapi.json", .name = "system.openapi",
+                           .summary = "This document", .access = Access::anyone, .rate = RateClass::none};
+constexpr Endpoint docs{.method = Method::get, .path = "/docs", .name = "system.docs",
+                        .summary = "This document as a page", .access = Access::anyone, .rate = RateClass::none};
+constexpr Endpoint docs_file{.method = Method::get, .path = "/docs/{file}", .name = "system.docs_file",
+                             .summary = "What the page loads", .access = Access::anyone, .rate = RateClass::none,
+                             .errors = {ErrorCode::not_found}};
+
+Awaitable<Health> get_live(SystemDeps&, Call&) { co_return Health{"ok"}; }
+
+Awaitable<Health> get_ready(SystemDeps& deps, Call& call) {
+  if (!deps.ready || !co_await call.database.ping(std::chrono::milliseconds(1000))) {
+    throw Problem(ErrorCode::service_unavailable, deps.ready ? "The database does not answer." : "Not ready.")
+        .retry_after(1);
+  }
+  co_return Health{"ok"};
+}
+
+Awaitable<Response> get_metrics(SystemDeps& deps, Call&) {
+  Response response;
+  response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+  response.body = deps.metrics.expose();
+  co_return response;
+}
+
+Awaitable<Response> get_openapi(SystemDeps& deps, Call&) {
+  Response response;
+  response.content_type = "application/json";
+  response.static_body = deps.openapi;
+  co_return response;
+}
+
+Response to_response(const Call& call, const http::Asset* asset) {
+  if (asset == nullptr) throw Problem(ErrorCode::not_found);
+  Response response;
+  response.headers.emplace_back("Content-Security-Policy",
+                                "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+                                "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; "
+                                "frame-ancestors 'none'");
+  response.headers.emplace_back("Cache-Control", "public, max-age=300");
+  response.headers.emplace_back("ETag", std::string(asset->etag));
+  response.headers.emplace_back("Vary", "Accept-Encoding");
+  if (const auto known = call.head.header("if-none-match"); known && *known == asset->etag) {
+    response.status = 304;
+    return response;
+  }
+  response.content_type = asset->content_type;
+  const auto accepted = call.head.header("accept-encoding");
+  if (!asset->gzip_bytes.empty() && accepted && accepted->find("gzip") != std::string_view::npos) {
+    response.headers.emplace_back("Content-Encoding", "gzip");
+    response.static_body = asset->gzip_bytes;
+  } else {
+    response.static_body = asset->bytes;
+  }
+  return response;
+}
+
+Awaitable<Response> get_docs(SystemDeps&, Call& call) { co_return to_response(call, http::find_asset("/docs")); }
+
+struct FilePath {
+  Text<1, 100> file;
+};
+BOOST_DESCRIBE_STRUCT(FilePath, (), (file))
+
+Awaitable<Response> get_docs_file(SystemDeps&, Call& call, Path<FilePath> path) {
+  co_return to_response(call, http::find_asset("/docs/" + path->file.value));
+}
+
+}  // namespace
+
+void install_system(http::Router& router, SystemDeps& deps) {
+  router.add(live, get_live, deps);
+  router.add(ready, get_ready, deps);
+  router.add(health, get_ready, deps);
+  router.add(metrics, get_metrics, deps);
+  router.add(openapi, get_openapi, deps);
+  router.add(docs, get_docs, deps);
+  router.add(docs_file, get_docs_file, deps);
+}
+
+}  // namespace hourz::app

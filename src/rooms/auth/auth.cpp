@@ -1,0 +1,404 @@
+#include "rooms/auth/auth.hpp"
+
+#include "auth_sql.hpp"
+#include "core/log.hpp"
+
+namespace hourz::auth {
+namespace {
+
+using http::Access;
+using http::Body;
+using http::Call;
+using http::Effect;
+using http::Endpoint;
+using http::FormOrBody;
+using http::Method;
+using http::NoContent;
+using http::OptionalBody;
+using http::Path;
+using http::RateClass;
+
+// --- rows ------------------------------------------------------------------------------------------------------------
+
+struct NewSession {
+  Uuid id, user_id;
+  std::optional<std::string> user_agent;
+  std::string ip;
+  double lasts_s;
+};
+BOOST_DESCRIBE_STRUCT(NewSession, (), (id, user_id, user_agent, ip, lasts_s))
+
+struct SessionOf {
+  Uuid session_id, user_id;
+};
+BOOST_DESCRIBE_STRUCT(SessionOf, (), (session_id, user_id))
+
+struct SessionEnd {
+  Uuid session_id, user_id;
+  std::string reason;
+};
+BOOST_DESCRIBE_STRUCT(SessionEnd, (), (session_id, user_id, reason))
+
+struct SessionCheck {
+  http::Role role;
+  bool suspended;
+};
+BOOST_DESCRIBE_STRUCT(SessionCheck, (), (role, suspended))
+
+struct LockedSession {
+  Uuid user_id;
+  std::int64_t counter;
+  bool is_profile_setup, suspended;
+};
+BOOST_DESCRIBE_STRUCT(LockedSession, (), (user_id, counter, is_profile_setup, suspended))
+
+struct SessionStep {
+  Uuid session_id;
+  double lasts_s;
+  std::string ip;
+};
+BOOST_DESCRIBE_STRUCT(SessionStep, (), (session_id, lasts_s, ip))
+
+struct SessionRow {
+  Uuid id;
+  std::optional<std::string> user_agent, ip;
+  Timestamp created_at, last_used_at, expires_at;
+  bool is_current;
+};
+BOOST_DESCRIBE_STRUCT(SessionRow, (), (id, user_agent, ip, created_at, last_used_at, expires_at, is_current))
+
+const db::Query<db::Nothing, NewSession> insert_session{sql::open_session};
+const db::Query<SessionCheck, SessionOf> check_session{sql::check_session};
+const db::Query<LockedSession, Uuid> lock_session{sql::lock_session};
+const db::Query<db::Nothing, SessionStep> advance_session{sql::advance_session};
+const db::Query<db::Nothing, SessionEnd> end_session{sql::end_session};
+const db::Query<db::Nothing, SessionEnd> end_others{sql::end_others};
+const db::Query<SessionRow, SessionOf> select_sessions{sql::sessions};
+const db::Query<db::Nothing> purge{sql::purge_sessions};
+
+// --- bodies ----------------------------------------------------------------------------------------------------------
+
+struct Register {
+  Email email;
+  Secret<8, 128> password;
+  std::optional<Text<1, 80>> name;
+};
+BOOST_DESCRIBE_STRUCT(Register, (), (email, password, name))
+
+struct Login {
+  Text<1, 512> email;
+  Secret<1, 128> password;
+};
+BOOST_DESCRIBE_STRUCT(Login, (), (email, password))
+
+/// OAuth2's password flow (RFC 6749 4.3), as the Flutter client sends it.
+struct LoginForm {
+  Text<1, 512> username;
+  Secret<1, 128> password;
+};
+BOOST_DESCRIBE_STRUCT(LoginForm, (), (username, password))
+
+struct TokenPair {
+  static constexpr bool is_answer = true;
+  static constexpr std::array notes{Note{"expires_in", "seconds that the access token lasts"}};
+  std::string access_token;
+  std::string refresh_token;
+  std::string token_type = "bearer";
+  std::int64_t expires_in = 0;
+  bool is_profile_setup = false;
+};
+BOOST_DESCRIBE_STRUCT(TokenPair, (), (access_token, refresh_token, token_type, expires_in, is_profile_setup))
+
+struct RefreshBody {
+  std::optional<Text<1, 512>> refresh_token;
+};
+BOOST_DESCRIBE_STRUCT(RefreshBody, (), (refresh_token))
+
+struct ChangePassword {
+  Secret<1, 128> current_password;
+  Secret<8, 128> new_password;
+};
+BOOST_DESCRIBE_STRUCT(ChangePassword, (), (current_password, new_password))
+
+struct Session {
+  static constexpr bool is_answer = true;
+  static constexpr std::array notes{Note{"device", "the User-Agent that logged in"}};
+  Uuid id;
+  std::optional<std::string> device;
+  std::optional<std::string> ip;
+  Timestamp created_at;
+  Timestamp last_used_at;
+  Timestamp expires_at;
+  bool is_current = false;
+};
+BOOST_DESCRIBE_STRUCT(Session, (), (id, device, ip, created_at, last_used_at, expires_at, is_current))
+
+struct SessionList {
+  static constexpr bool is_answer = true;
+  std::vector<Session> sessions;
+  std::optional<std::string> next_cursor;
+};
+BOOST_DESCRIBE_STRUCT(SessionList, (), (sessions, next_cursor))
+
+struct SessionPath {
+  Uuid id;
+};
+BOOST_DESCRIBE_STRUCT(SessionPath, (), (id))
+
+struct ProfileSetup {
+  Text<1, 80> name;
+  Change<std::optional<Text<1, 1000>>> bio;
+  Change<users::ContactChange> contact_info;
+};
+BOOST_DESCRIBE_STRUCT(ProfileSetup, (), (name, bio, contact_info))
+
+TokenPair make_pair(const Deps& deps, Uuid user, Uuid session, std::int64_t counter, bool is_profile_setup) {
+  const std::int64_t now_s = now().microseconds / 1'000'000;
+  return {deps.tokens.make_access({user, session, now_s, now_s + deps.tokens.access_lasts_s()}),
+          deps.tokens.make_refresh({session, counter}), "bearer", deps.tokens.access_lasts_s(), is_profile_setup};
+}
+
+double refresh_lasts_s(const Deps& deps) { return static_cast<double>(deps.config.refresh_token_s); }
+
+/// What a client says it is: text like any other, cut to 200 characters, or nothing when it is not text.
+std::optional<std::string> device_of(const Call& call) {
+  const auto field = call.head.header("user-agent");
+  if (!field || !is_utf8(*field) || find_forbidden(*field)) return std::nullopt;
+  std::string device(field->substr(0, 200));
+  while (!is_utf8(device)) device.pop_back();  // a character cut in two
+  return device;
+}
+
+// --- register, login -------------------------------------------------------------------------------------------------
+
+constexpr Endpoint register_account{
+    .method = Method::post, .path = "/api/auth/register", .name = "auth.register", .summary = "Make an account",
+    .description = "A password has 8 to 128 characters of any kind and is not among the commonest ones.",
+    .access = Access::anyone, .effect = Effect::change, .rate = RateClass::auth, .status = 201,
+    .errors = {ErrorCode::email_taken, ErrorCode::overloaded}};
+
+Awaitable<users::User> post_register(Deps& deps, Call& call, Body<Register> body) {
+  if (auto weak = weakness_of(body->password.value, body->email.value)) {
+    throw invalid(weak->field, weak->code, weak->message);
+  }
+  // Hashed before the first statement, so that no transaction waits for it.
+  std::string hash = co_await deps.hasher.hash(body->password.value);
+  std::optional<std::string> name;
+  if (body->name) name = body->name->value;
+  users::User user = co_await users::create(call.db(), {make_uuid(), body->email.value, std::move(hash), name});
+  call.header("Location", "/api/users/" + to_string(user.id));
+  co_return user;
+}
+
+constexpr Endpoint login{
+    .method = Method::post, .path = "/api/auth/login", .name = "auth.login", .summary = "Log in",
+    .description = "Takes JSON, or a form with `username` and `password` (OAuth2 password flow; other form fields are "
+                   "ignored). Wrong email and wrong password answer alike.",
+    .access = Access::anyone, .effect = Effect::change, .rate = RateClass::auth,
+    .errors = {ErrorCode::invalid_credentials, ErrorCode::account_suspended, ErrorCode::overloaded}, .idempotent = false};
+
+Awaitable<TokenPair> post_login(Deps& deps, Call& call, FormOrBody<LoginForm, Login> body) {
+  const auto* form = std::get_if<LoginForm>(&body.value);
+  const std::string email = form != nullptr ? form->username.value : std::get<Login>(body.value).email.value;
+  const std::string password = form != nullptr ? form->password.value : std::get<Login>(body.value).password.value;
+  auto account = co_await users::credentials(call.database.reads(), fold_case(email));
+  const bool right = co_await deps.hasher.verify(password, account ? account->password_hash : std::string());
+  if (!right) {
+    log::Line(log::Level::warn, "login.failed").with("request_id", call.request_id).with("ip", call.address);
+    throw Problem(ErrorCode::invalid_credentials);
+  }
+  if (account->suspended) throw Problem(ErrorCode::account_suspended);
+  if (deps.hasher.is_outdated(account->password_hash)) {
+    std::string stronger = co_await deps.hasher.hash(password);
+    co_await users::set_password(call.db(), account->id, std::move(stronger));
+  }
+  const Uuid session = make_uuid();
+  const NewSession row{session, account->id, device_of(call), call.address, refresh_lasts_s(deps)};
+  const db::Bound insert = insert_session.bind(row);
+  co_await call.db().execute_last(insert);
+  co_return make_pair(deps, account->id, session, 1, account->is_profile_setup);
+}
+
+// --- refresh ---------------------------------------------------------------------------------------------------------
+
+constexpr Endpoint refresh{
+    .method = Method::post, .path = "/api/auth/refresh", .name = "auth.refresh", .summary = "Take a new pair of tokens",
+    .description = "The refresh token stands in `Authorization: Bearer` with an empty body, or in the body. It rotates: "
+                   "presenting the current one moves the session on; presenting its parent before the successor was "
+                   "used gives that successor again; anything older ends the session.",
+    .access = Access::anyone, .effect = Effect::change,
+    .errors = {ErrorCode::token_invalid, ErrorCode::token_reused, ErrorCode::session_ended,
+               ErrorCode::account_suspended},
+    .idempotent = false};
+
+Awaitable<TokenPair> post_refresh(Deps& deps, Call& call, OptionalBody<RefreshBody> body) {
+  std::string token;
+  if (body->refresh_token) {
+    token = body->refresh_token->value;
+  } else if (const auto field = call.head.header("authorization")) {
+    if (fold_case(field->substr(0, 7)) == "bearer ") token = field->substr(7);
+  }
+  if (token.empty()) throw Problem(ErrorCode::unauthenticated, "A refresh token is needed.");
+  const auto claims = deps.tokens.read_refresh(token);
+  if (!claims) throw Problem(ErrorCode::token_invalid);
+  const auto session = co_await db::maybe(call.db(), lock_session, claims->session_id);
+  if (!session) throw Problem(ErrorCode::session_ended);
+  if (session->suspended) throw Problem(ErrorCode::account_suspended);
+  if (claims->counter == session->counter) {
+    const SessionStep step{claims->session_id, refresh_lasts_s(deps), call.address};
+    co_await db::run(call.db(), advance_session, step);
+    co_return make_pair(deps, session->user_id, claims->session_id, session->counter + 1, session->is_profile_setup);
+  }
+  if (claims->counter + 1 == session->counter) {
+    co_return make_pair(deps, session->user_id, claims->session_id, session->counter, session->is_profile_setup);
+  }
+  // Theft. Committed here, since the problem that follows rolls back what is open.
+  const SessionEnd end{claims->session_id, session->user_id, "token_reused"};
+  co_await db::run(call.db(), end_session, end);
+  co_await call.transaction->commit();
+  deps.revocations.bump(session->user_id);
+  log::Line(log::Level::warn, "session.token_reused")
+      .with("request_id", call.request_id)
+      .with("ip", call.address)
+      .with("user_id", to_string(session->user_id));
+  throw Problem(ErrorCode::token_reused);
+}
+
+// --- logout, sessions ------------------------------------------------------------------------------------------------
+
+constexpr Endpoint logout{.method = Method::post, .path = "/api/auth/logout", .name = "auth.logout",
+                          .summary = "End this session", .effect = Effect::change, .status = 204};
+constexpr Endpoint logout_by_delete{.method = Method::del, .path = "/api/auth/logout", .name = "auth.logout_by_delete",
+                                    .summary = "End this session", .effect = Effect::change, .status = 204};
+
+void revoke_after(Deps& deps, Call& call) {
+  call.after_commit([&revocations = deps.revocations, user = call.user()] { revocations.bump(user); });
+}
+
+Awaitable<NoContent> end_this(Deps& deps, Call& call) {
+  const SessionEnd end{call.caller->session_id, call.user(), "logout"};
+  co_await db::run(call.db(), end_session, end);
+  revoke_after(deps, call);
+  co_return NoContent{};
+}
+
+constexpr Endpoint list_sessions{.method = Method::get, .path = "/api/auth/sessions", .name = "auth.sessions",
+                                 .summary = "The caller's live sessions, newest first"};
+
+Awaitable<SessionList> get_sessions(Deps&, Call& call) {
+  const SessionOf of{call.caller->session_id, call.user()};
+  SessionList list;
+  for (SessionRow& row : co_await db::all(call.db(), select_sessions, of)) {
+    list.sessions.push_back({row.id, std::move(row.user_agent), std::move(row.ip), row.created_at, row.last_used_at,
+                             row.expires_at, row.is_current});
+  }
+  co_return list;
+}
+
+constexpr Endpoint end_one{.method = Method::del, .path = "/api/auth/sessions/{id}", .name = "auth.end_session",
+                           .summary = "End one of the caller's sessions", .effect = Effect::change, .status = 204,
+                           .errors = {ErrorCode::not_found}};
+
+Awaitable<NoContent> delete_session(Deps& deps, Call& call, Path<SessionPath> path) {
+  const SessionEnd end{path->id, call.user(), "ended_by_user"};
+  if (co_await db::run(call.db(), end_session, end) == 0) throw Problem(ErrorCode::not_found);
+  revoke_after(deps, call);
+  co_return NoContent{};
+}
+
+constexpr Endpoint end_all_others{.method = Method::del, .path = "/api/auth/sessions", .name = "auth.end_other_sessions",
+                                  .summary = "End all of the caller's sessions but this one", .effect = Effect::change,
+                                  .status = 204};
+
+Awaitable<NoContent> delete_others(Deps& deps, Call& call) {
+  const SessionEnd end{call.caller->session_id, call.user(), "ended_by_user"};
+  co_await db::run(call.db(), end_others, end);
+  revoke_after(deps, call);
+  co_return NoContent{};
+}
+
+// --- password, profile set-up ----------------------------------------------------------------------------------------
+
+constexpr Endpoint change_password{.method = Method::put, .path = "/api/auth/password", .name = "auth.change_password",
+                                   .summary = "Change the password; every other session ends",
+                                   .effect = Effect::change, .rate = RateClass::auth, .status = 204,
+                                   .errors = {ErrorCode::invalid_credentials, ErrorCode::overloaded}};
+
+Awaitable<NoContent> put_password(Deps& deps, Call& call, Body<ChangePassword> body) {
+  const users::User user = co_await users::own(call.database.reads(), call.user());
+  if (auto weak = weakness_of(body->new_password.value, user.email)) {
+    throw invalid("new_password", weak->code, weak->message);
+  }
+  std::string stored = co_await users::password_hash(call.database.reads(), call.user());
+  const bool right = co_await deps.hasher.verify(body->current_password.value, std::move(stored));
+  if (!right) throw Problem(ErrorCode::invalid_credentials, "The current password is wrong.");
+  std::string hash = co_await deps.hasher.hash(body->new_password.value);
+  co_await users::set_password(call.db(), call.user(), std::move(hash));
+  const SessionEnd end{call.caller->session_id, call.user(), "password_changed"};
+  co_await db::run(call.db(), end_others, end);
+  revoke_after(deps, call);
+  co_return NoContent{};
+}
+
+constexpr Endpoint profile_setup{.method = Method::put, .path = "/api/auth/profile-setup", .name = "auth.profile_setup",
+                                 .summary = "Fill in the profile for the first time", .effect = Effect::change,
+                                 .errors = {ErrorCode::profile_already_set_up}};
+
+Awaitable<users::User> put_profile_setup(Deps&, Call& call, Body<ProfileSetup> body) {
+  users::ProfileChange change;
+  change.name.to = body->name;
+  change.bio = body->bio;
+  change.contact_info = body->contact_info;
+  auto user = co_await users::change_profile(call.db(), call.user(), change, true);
+  if (!user) throw Problem(ErrorCode::profile_already_set_up);
+  co_return std::move(*user);
+}
+
+constexpr Endpoint read_me{.method = Method::get, .path = "/api/auth/me", .name = "auth.me",
+                           .summary = "The caller's own profile", .etag = true};
+
+Awaitable<users::User> get_me(Deps&, Call& call) { co_return co_await users::own(call.db(), call.user()); }
+
+}  // namespace
+
+void install(http::Router& router, Deps& deps) {
+  router.add(register_account, post_register, deps);
+  router.add(login, post_login, deps);
+  router.add(refresh, post_refresh, deps);
+  router.add(logout, end_this, deps);
+  router.add(logout_by_delete, end_this, deps);
+  router.add(list_sessions, get_sessions, deps);
+  router.add(end_one, delete_session, deps);
+  router.add(end_all_others, delete_others, deps);
+  router.add(change_password, put_password, deps);
+  router.add(profile_setup, put_profile_setup, deps);
+  router.add(read_me, get_me, deps);
+}
+
+Awaitable<http::Caller> SessionAuthenticator::authenticate(db::Client& database, std::string_view token) {
+  AccessClaims claims;
+  switch (tokens_.read_access(token, now().microseconds / 1'000'000, claims)) {
+    case TokenFault::none: break;
+    case TokenFault::expired: throw Problem(ErrorCode::token_expired);
+    case TokenFault::malformed: throw Problem(ErrorCode::token_invalid);
+  }
+  const auto moment = std::chrono::steady_clock::now();
+  // Read before the database is asked: a session that ends meanwhile is then not kept as alive.
+  const std::uint64_t revocation = revocations_.seen(claims.user_id);
+  const auto known = cache_.find(claims.session_id);
+  if (known != cache_.end() && known->second.user_id == claims.user_id && known->second.revocation == revocation &&
+      moment < known->second.until) {
+    co_return http::Caller{claims.user_id, claims.session_id, known->second.role};
+  }
+  const SessionOf of{claims.session_id, claims.user_id};
+  const auto session = co_await db::maybe(database.reads(), check_session, of);
+  if (!session) throw Problem(ErrorCode::session_ended);
+  if (session->suspended) throw Problem(ErrorCode::account_suspended);
+  if (cache_.size() >= 100'000) cache_.clear();
+  cache_[claims.session_id] = {claims.user_id, session->role, revocation, moment + std::chrono::seconds(1)};
+  co_return http::Caller{claims.user_id, claims.session_id, session->role};
+}
+
+Awaitable<std::int64_t> purge_sessions(db::Executor& db) { co_return co_await db::run(db, purge); }
+
+}  // namespace hourz::auth

@@ -1,0 +1,69 @@
+// Accounts and sessions: registering, logging in, staying in, getting out.
+//
+// Owns the table `sessions`; the account itself is the users room's. Promises that an ended session's access tokens
+// stop at once on this server, and within a second on others (a positive answer is kept for a second, no longer); that
+// wrong email and wrong password answer alike, in like time; that nothing stored can be replayed. Refresh tokens rotate
+// by a counter: the current one moves the session on, its parent gives the same successor again (a lost answer), and
+// anything older is theft and ends the session.
+#pragma once
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <unordered_map>
+
+#include "http/pipeline.hpp"
+#include "rooms/auth/passwords.hpp"
+#include "rooms/auth/tokens.hpp"
+#include "rooms/users/users.hpp"
+
+namespace hourz::auth {
+
+using db::Awaitable;
+
+/// Tells all shards' caches that something about a user's sessions changed: a stripe of counters, bumped after the
+/// commit and compared on every use. No lock, no message between threads.
+class Revocations {
+ public:
+  void bump(const Uuid& user) { slot(user).fetch_add(1, std::memory_order_release); }
+  std::uint64_t seen(const Uuid& user) const {
+    return stripes_[std::hash<Uuid>{}(user) % stripes_.size()].load(std::memory_order_acquire);
+  }
+
+ private:
+  std::atomic<std::uint64_t>& slot(const Uuid& user) { return stripes_[std::hash<Uuid>{}(user) % stripes_.size()]; }
+  std::array<std::atomic<std::uint64_t>, 4096> stripes_{};
+};
+
+struct Deps {
+  const Config& config;
+  const Tokens& tokens;
+  Hasher& hasher;
+  Revocations& revocations;
+};
+
+void install(http::Router& router, Deps& deps);
+
+/// One a shard.
+class SessionAuthenticator final : public http::Authenticator {
+ public:
+  SessionAuthenticator(const Tokens& tokens, const Revocations& revocations)
+      : tokens_(tokens), revocations_(revocations) {}
+  Awaitable<http::Caller> authenticate(db::Client& database, std::string_view token) override;
+
+ private:
+  struct Entry {
+    Uuid user_id;
+    http::Role role;
+    std::uint64_t revocation;
+    std::chrono::steady_clock::time_point until;
+  };
+  const Tokens& tokens_;
+  const Revocations& revocations_;
+  std::unordered_map<Uuid, Entry> cache_;  ///< by session; at most 100,000, then emptied
+};
+
+/// Deletes sessions that ended long ago; for the jobs.
+Awaitable<std::int64_t> purge_sessions(db::Executor& db);
+
+}  // namespace hourz::auth

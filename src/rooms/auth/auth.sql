@@ -1,0 +1,50 @@
+-- fragment: session
+  s.id, s.user_agent, s.ip, s.created_at, s.last_used_at, s.expires_at
+
+-- name: auth.open_session
+-- A new session holds refresh token number 1. The oldest past the hundredth of a user end, so that a client that logs
+-- in for ever does not fill the table.
+WITH surplus AS (
+  UPDATE sessions SET ended_at = now(), end_reason = 'too_many'
+  WHERE id IN (SELECT id FROM sessions WHERE user_id = :user_id AND ended_at IS NULL ORDER BY id DESC OFFSET 99))
+INSERT INTO sessions (id, user_id, user_agent, ip, expires_at)
+VALUES (:id, :user_id, :user_agent, :ip, now() + make_interval(secs => :lasts_s))
+
+-- name: auth.check_session
+-- What every request asks (cached for a second): is the session alive, and what may its user do.
+SELECT u.role, u.suspended_at IS NOT NULL AS suspended
+FROM sessions s JOIN users u ON u.id = s.user_id
+WHERE s.id = :session_id AND s.user_id = :user_id AND s.ended_at IS NULL AND s.expires_at > now()
+
+-- name: auth.lock_session
+-- Refreshing takes turns, so that of twenty at once each sees what the one before it did.
+SELECT s.user_id, s.counter, u.is_profile_setup, u.suspended_at IS NOT NULL AS suspended
+FROM sessions s JOIN users u ON u.id = s.user_id
+WHERE s.id = :session_id AND s.ended_at IS NULL AND s.expires_at > now()
+FOR UPDATE OF s
+
+-- name: auth.advance_session
+-- The current refresh token was presented: its successor's number is stored, never the token.
+UPDATE sessions SET counter = counter + 1, last_used_at = now(), expires_at = now() + make_interval(secs => :lasts_s),
+  ip = :ip
+WHERE id = :session_id
+
+-- name: auth.end_session
+-- Of this user alone; ending what has ended changes nothing.
+UPDATE sessions SET ended_at = now(), end_reason = :reason
+WHERE id = :session_id AND user_id = :user_id AND ended_at IS NULL
+
+-- name: auth.end_others
+-- All sessions of the user but this one.
+UPDATE sessions SET ended_at = now(), end_reason = :reason
+WHERE user_id = :user_id AND id <> :session_id AND ended_at IS NULL
+
+-- name: auth.sessions
+-- The user's live sessions, newest first.
+SELECT @session@, s.id = :session_id AS is_current
+FROM sessions s WHERE s.user_id = :user_id AND s.ended_at IS NULL AND s.expires_at > now() ORDER BY s.id DESC
+
+-- name: auth.purge_sessions
+-- Ended or outlived sessions are kept for 30 days, for whoever looks into a theft.
+DELETE FROM sessions WHERE id IN
+  (SELECT id FROM sessions WHERE expires_at < now() - interval '30 days' LIMIT 1000)

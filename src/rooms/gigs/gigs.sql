@@ -1,0 +1,342 @@
+-- fragment: card
+  g.id, g.title, g.description, g.category, g.duration_hours, g.budget, g.currency,
+  CASE WHEN :viewer IN (g.seeker_id, g.helper_id) THEN ST_Y(g.location::geometry)
+       ELSE ST_Y(g.public_location::geometry) END AS latitude,
+  CASE WHEN :viewer IN (g.seeker_id, g.helper_id) THEN ST_X(g.location::geometry)
+       ELSE ST_X(g.public_location::geometry) END AS longitude,
+  g.address_text, g.image_urls, g.status, g.starts_at, g.expires_at, g.created_at, g.updated_at,
+  g.accepted_at, g.started_at, g.completed_at, g.cancelled_at, g.cancel_reason, g.version,
+  g.seeker_id, s.name AS seeker_name, s.photo_url AS seeker_photo_url, s.reputation_score AS seeker_reputation_score,
+  s.total_reviews AS seeker_total_reviews,
+  g.helper_id, h.name AS helper_name, h.photo_url AS helper_photo_url, h.reputation_score AS helper_reputation_score,
+  h.total_reviews AS helper_total_reviews
+
+-- fragment: people
+  JOIN users s ON s.id = g.seeker_id LEFT JOIN users h ON h.id = g.helper_id
+
+-- fragment: point
+  ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography
+
+-- fragment: filters
+  (:min_budget::bigint IS NULL OR g.budget >= :min_budget)
+  AND (:max_budget::bigint IS NULL OR g.budget <= :max_budget)
+  AND (:max_duration::double precision IS NULL OR g.duration_hours <= :max_duration)
+  AND (:category::text IS NULL OR g.category = :category)
+  AND (:starts_after::timestamptz IS NULL OR g.starts_at >= :starts_after)
+  AND (:starts_before::timestamptz IS NULL OR g.starts_at <= :starts_before)
+  AND g.terms @> :words
+
+-- fragment: box
+  (NOT :boxed OR (ST_Y(g.public_location::geometry) BETWEEN :min_latitude AND :max_latitude
+    AND CASE WHEN :min_longitude <= :max_longitude
+             THEN ST_X(g.public_location::geometry) BETWEEN :min_longitude AND :max_longitude
+             ELSE ST_X(g.public_location::geometry) >= :min_longitude
+               OR ST_X(g.public_location::geometry) <= :max_longitude END))
+
+-- fragment: area
+  (NOT :placed OR ST_DWithin(g.public_location, @point@, :radius_m)) AND @box@
+
+-- fragment: sort_key
+  CASE :sort WHEN 'newest' THEN -(extract(epoch FROM g.created_at) * 1000000)::double precision
+             WHEN 'budget' THEN -g.budget::double precision
+             ELSE ST_Distance(g.public_location, @point@) END
+
+-- fragment: distance
+  CASE WHEN :placed THEN ST_Distance(g.public_location, @point@) END AS distance_m
+
+-- name: gigs.create
+-- The gig, its first event and its timer in one statement, so that posting costs one round trip.
+WITH g AS (
+  INSERT INTO gigs (id, seeker_id, title, description, category, duration_hours, budget, location, public_location,
+                    cell_x, cell_y, address_text, image_urls, terms, starts_at, expires_at)
+  VALUES (:id, :viewer, :title, :description, :category, :duration_hours, :budget,
+          ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography,
+          ST_SetSRID(ST_MakePoint(:public_longitude, :public_latitude), 4326)::geography,
+          :cell_x, :cell_y, :address_text, :image_urls, :terms, :starts_at, :expires_at)
+  RETURNING *),
+event AS (INSERT INTO gig_events (gig_id, version, action, actor_id, from_status, to_status)
+          SELECT id, version, 'CREATE', seeker_id, NULL, status FROM g),
+timer AS (INSERT INTO timers (kind, subject_id, due_at)
+          SELECT 'gig.expire', id, expires_at FROM g WHERE expires_at IS NOT NULL)
+SELECT @card@ FROM g @people@
+
+-- name: gigs.by_id
+-- The most frequent read: three primary keys.
+SELECT @card@ FROM gigs g @people@ WHERE g.id = :id
+
+-- name: gigs.lock
+-- Whoever wants to move or change a gig takes turns here; the clock that counts is the database's.
+SELECT seeker_id, helper_id, status, version, expires_at IS NOT NULL AND expires_at <= now() AS expired
+FROM gigs WHERE id = :id FOR UPDATE
+
+-- name: gigs.move
+-- One step of the life of a gig that gigs.lock holds, with all that belongs to it.
+WITH g AS (
+  UPDATE gigs SET
+    status = :to_status,
+    helper_id = CASE :to_status WHEN 'ACCEPTED' THEN :viewer WHEN 'PENDING' THEN NULL ELSE helper_id END,
+    accepted_at = CASE :to_status WHEN 'ACCEPTED' THEN now() WHEN 'PENDING' THEN NULL ELSE accepted_at END,
+    started_at = CASE :to_status WHEN 'IN_PROGRESS' THEN now() ELSE started_at END,
+    completed_at = CASE :to_status WHEN 'COMPLETED' THEN now() ELSE completed_at END,
+    cancelled_at = CASE :to_status WHEN 'CANCELLED' THEN now() ELSE cancelled_at END,
+    cancel_reason = CASE :to_status WHEN 'CANCELLED' THEN :reason ELSE cancel_reason END,
+    updated_at = now(), version = version + 1
+  WHERE id = :id AND status = :from_status RETURNING *),
+event AS (INSERT INTO gig_events (gig_id, version, action, actor_id, from_status, to_status, reason)
+          SELECT id, version, :action, :actor_id, :from_status, status, :reason FROM g),
+opened AS (INSERT INTO gig_assignments (gig_id, helper_id)
+           SELECT id, helper_id FROM g WHERE status = 'ACCEPTED'),
+ended AS (UPDATE gig_assignments SET ended_at = now()
+          WHERE gig_id = :id AND ended_at IS NULL AND :to_status IN ('PENDING', 'CANCELLED', 'COMPLETED')),
+timer AS (INSERT INTO timers (kind, subject_id, due_at)
+          SELECT 'gig.expire', id, expires_at FROM g WHERE status = 'PENDING' AND expires_at IS NOT NULL
+          ON CONFLICT (kind, subject_id) DO UPDATE SET due_at = excluded.due_at)
+SELECT @card@ FROM g @people@
+
+-- name: gigs.change
+-- A partial body on a gig that gigs.lock holds; flags say what is to be set, since null clears.
+WITH g AS (
+  UPDATE gigs SET
+    title = CASE WHEN :set_title THEN :title ELSE title END,
+    description = CASE WHEN :set_description THEN :description ELSE description END,
+    terms = CASE WHEN :set_terms THEN :terms ELSE terms END,
+    category = CASE WHEN :set_category THEN :category ELSE category END,
+    duration_hours = CASE WHEN :set_duration_hours THEN :duration_hours ELSE duration_hours END,
+    budget = CASE WHEN :set_budget THEN :budget ELSE budget END,
+    location = CASE WHEN :set_location
+                    THEN ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography ELSE location END,
+    public_location = CASE WHEN :set_location
+                           THEN ST_SetSRID(ST_MakePoint(:public_longitude, :public_latitude), 4326)::geography
+                           ELSE public_location END,
+    cell_x = CASE WHEN :set_location THEN :cell_x ELSE cell_x END,
+    cell_y = CASE WHEN :set_location THEN :cell_y ELSE cell_y END,
+    address_text = CASE WHEN :set_address_text THEN :address_text ELSE address_text END,
+    image_urls = CASE WHEN :set_image_urls THEN :image_urls ELSE image_urls END,
+    starts_at = CASE WHEN :set_starts_at THEN :starts_at ELSE starts_at END,
+    expires_at = CASE WHEN :set_expires_at THEN :expires_at ELSE expires_at END,
+    updated_at = now(), version = version + 1
+  WHERE id = :id RETURNING *),
+event AS (INSERT INTO gig_events (gig_id, version, action, actor_id, from_status, to_status)
+          SELECT id, version, 'CHANGE', seeker_id, status, status FROM g),
+untimed AS (DELETE FROM timers WHERE kind = 'gig.expire' AND subject_id = :id AND :set_expires_at
+            AND :expires_at::timestamptz IS NULL),
+timer AS (INSERT INTO timers (kind, subject_id, due_at)
+          SELECT 'gig.expire', id, expires_at FROM g WHERE :set_expires_at AND expires_at IS NOT NULL
+          ON CONFLICT (kind, subject_id) DO UPDATE SET due_at = excluded.due_at)
+SELECT @card@ FROM g @people@
+
+-- name: gigs.texts
+-- Title and description, to make search terms when only one of them changes.
+SELECT title, description FROM gigs WHERE id = :id
+
+-- name: gigs.events
+-- The history, oldest first; a gig has few.
+SELECT version, action, actor_id, from_status, to_status, reason, at FROM gig_events WHERE gig_id = :gig_id
+ORDER BY version
+
+-- name: gigs.sides
+-- Who may read a gig's history.
+SELECT seeker_id, helper_id FROM gigs WHERE id = :id
+
+-- name: gigs.share
+-- Whether two people may see each other's contact details.
+SELECT EXISTS (
+  SELECT 1 FROM gigs WHERE seeker_id = :one AND helper_id = :other AND status IN ('ACCEPTED', 'IN_PROGRESS', 'COMPLETED')
+  UNION ALL
+  SELECT 1 FROM gigs WHERE seeker_id = :other AND helper_id = :one AND status IN ('ACCEPTED', 'IN_PROGRESS', 'COMPLETED')
+) AS shared
+
+-- name: gigs.of_seeker
+-- The caller's posted gigs, newest first.
+SELECT @card@ FROM gigs g @people@
+WHERE g.seeker_id = :viewer AND (:status::text IS NULL OR g.status = :status)
+  AND (g.created_at, g.id) < (:before, :before_id)
+ORDER BY g.created_at DESC, g.id DESC LIMIT :page
+
+-- name: gigs.of_helper
+-- The gigs that the caller helps or helped with, newest first.
+SELECT @card@ FROM gigs g @people@
+WHERE g.helper_id = :viewer AND (:status::text IS NULL OR g.status = :status)
+  AND (g.created_at, g.id) < (:before, :before_id)
+ORDER BY g.created_at DESC, g.id DESC LIMIT :page
+
+-- name: gigs.of_both
+-- Both at once.
+SELECT @card@ FROM gigs g @people@
+WHERE (g.seeker_id = :viewer OR g.helper_id = :viewer) AND (:status::text IS NULL OR g.status = :status)
+  AND (g.created_at, g.id) < (:before, :before_id)
+ORDER BY g.created_at DESC, g.id DESC LIMIT :page
+
+-- name: gigs.count_mine
+-- Only when include_total asks for it.
+SELECT count(*) FROM gigs g
+WHERE ((:as_seeker AND g.seeker_id = :viewer) OR (:as_helper AND g.helper_id = :viewer))
+  AND (:status::text IS NULL OR g.status = :status)
+
+-- name: gigs.near
+-- Open gigs by distance on the sphere, which the index knows; the caller settles the order by true distance.
+SELECT @card@, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
+FROM gigs g @people@
+WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m) AND @box@ AND @filters@
+  AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
+ORDER BY g.public_location <-> @point@, g.id
+LIMIT :candidates
+
+-- name: gigs.near_plain
+-- The same without a filter or a box, which most searches have not: less for each row to evaluate.
+SELECT @card@, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
+FROM gigs g @people@
+WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m)
+  AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
+ORDER BY g.public_location <-> @point@, g.id
+LIMIT :candidates
+
+-- name: gigs.near_other
+-- The same for gigs that are no longer open, on their own index.
+SELECT @card@, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
+FROM gigs g @people@
+WHERE g.status <> 'PENDING' AND g.status = :status AND ST_DWithin(g.public_location, @point@, :radius_m) AND @box@
+  AND @filters@ AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
+ORDER BY g.public_location <-> @point@, g.id
+LIMIT :candidates
+
+-- name: gigs.newest
+-- Walks the newest first and keeps those that fit: for areas and words that many gigs fit.
+SELECT @card@, @distance@,
+       -(extract(epoch FROM g.created_at) * 1000000)::double precision AS sort_key
+FROM gigs g @people@
+WHERE g.status = :status AND @area@ AND @filters@
+  AND (g.created_at, g.id) < (:before, :before_id)
+ORDER BY g.created_at DESC, g.id DESC LIMIT :page
+
+-- name: gigs.budget
+-- The same, the best paid first.
+SELECT @card@, @distance@, -g.budget::double precision AS sort_key
+FROM gigs g @people@
+WHERE g.status = :status AND @area@ AND @filters@ AND (g.budget, g.id) < (:below_budget, :before_id)
+ORDER BY g.budget DESC, g.id DESC LIMIT :page
+
+-- name: gigs.gather_open
+-- Takes all open gigs of a small area and sorts them: for areas that few gigs fit.
+SELECT * FROM (
+  SELECT @card@, @distance@, @sort_key@ AS sort_key
+  FROM gigs g @people@
+  WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m) AND @box@ AND @filters@) found
+WHERE CASE WHEN :sort = 'distance' THEN (sort_key, id) > (:after_key, :after_id)
+           ELSE sort_key > :after_key OR (sort_key = :after_key AND id < :after_id) END
+ORDER BY sort_key, CASE WHEN :sort = 'distance' THEN id END, id DESC LIMIT :page
+
+-- name: gigs.gather_other
+-- The same for gigs that are no longer open.
+SELECT * FROM (
+  SELECT @card@, @distance@, @sort_key@ AS sort_key
+  FROM gigs g @people@
+  WHERE g.status <> 'PENDING' AND g.status = :status AND ST_DWithin(g.public_location, @point@, :radius_m) AND @box@
+    AND @filters@) found
+WHERE CASE WHEN :sort = 'distance' THEN (sort_key, id) > (:after_key, :after_id)
+           ELSE sort_key > :after_key OR (sort_key = :after_key AND id < :after_id) END
+ORDER BY sort_key, CASE WHEN :sort = 'distance' THEN id END, id DESC LIMIT :page
+
+-- name: gigs.gather_words
+-- Takes all gigs that hold rare words, wherever they are, and sorts those of the area.
+SELECT * FROM (
+  SELECT @card@, @distance@, @sort_key@ AS sort_key
+  FROM (SELECT * FROM gigs WHERE terms @> :words OFFSET 0) g @people@
+  WHERE g.status = :status AND @area@ AND @filters@) found
+WHERE CASE WHEN :sort = 'distance' THEN (sort_key, id) > (:after_key, :after_id)
+           ELSE sort_key > :after_key OR (sort_key = :after_key AND id < :after_id) END
+ORDER BY sort_key, CASE WHEN :sort = 'distance' THEN id END, id DESC LIMIT :page
+
+-- name: gigs.few_open
+-- How many open gigs an area holds, counted no further than decides how to search it.
+SELECT count(*) FROM (SELECT 1 FROM gigs g
+  WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m) LIMIT :cap) some
+
+-- name: gigs.few_other
+-- The same for gigs that are no longer open.
+SELECT count(*) FROM (SELECT 1 FROM gigs g
+  WHERE g.status <> 'PENDING' AND g.status = :status AND ST_DWithin(g.public_location, @point@, :radius_m)
+  LIMIT :cap) some
+
+-- name: gigs.few_words
+-- How many gigs hold all of the words, counted no further than decides how to search for them.
+SELECT count(*) FROM (SELECT 1 FROM gigs g WHERE g.terms @> :words LIMIT :cap) some
+
+-- name: gigs.count
+-- Only when include_total asks for it: every gig that fits.
+SELECT count(*) FROM gigs g
+WHERE g.status = :status AND @area@ AND @filters@
+
+-- name: gigs.cells
+-- Open gigs by cell: what is folded and what is not yet, in one snapshot. Rows of cells are walked one by one, since an
+-- index on (level, y, x) can only walk a row.
+SELECT y, x, sum(count)::bigint AS count, sum(latitude_sum)::bigint AS latitude_sum,
+       sum(longitude_sum)::bigint AS longitude_sum
+FROM (
+  SELECT c.y, c.x, c.count, c.latitude_sum, c.longitude_sum
+  FROM generate_series(:min_y, :max_y) AS r (y)
+  CROSS JOIN LATERAL (SELECT * FROM gig_cells
+                      WHERE level = :level::smallint AND gig_cells.y = r.y AND x BETWEEN :min_x AND :max_x) c
+  UNION ALL
+  SELECT y >> (20 - :level), x >> (20 - :level), change, change * latitude::bigint, change * longitude::bigint
+  FROM gig_cell_changes
+  WHERE y >> (20 - :level) BETWEEN :min_y AND :max_y AND x >> (20 - :level) BETWEEN :min_x AND :max_x
+) both
+GROUP BY y, x HAVING sum(count) > 0
+
+-- name: gigs.pins
+-- Single gigs around the middles of cells that hold few. A circle about a cell finds its gigs through the index; the
+-- box then says which are wanted.
+SELECT DISTINCT ON (found.id) found.id, found.title, found.budget, found.latitude, found.longitude FROM
+  unnest(:latitudes::double precision[], :longitudes::double precision[], :radii_m::double precision[])
+    AS c (latitude, longitude, radius_m)
+  CROSS JOIN LATERAL (
+    SELECT g.id, g.title, g.budget, ST_Y(g.public_location::geometry) AS latitude,
+           ST_X(g.public_location::geometry) AS longitude
+    FROM gigs g
+    WHERE g.status = 'PENDING'
+      AND ST_DWithin(g.public_location, ST_SetSRID(ST_MakePoint(c.longitude, c.latitude), 4326)::geography, c.radius_m)
+      AND @box@) found
+LIMIT 500
+
+-- name: gigs.sample_open
+-- With a filter that cells do not carry: the nearest to the middle of the view, a bounded number of them, and of these
+-- the ones that fit. `seen` tells whether there may be more.
+SELECT id, title, budget, latitude, longitude, seen FROM (
+  SELECT g.*, ST_Y(g.public_location::geometry) AS latitude, ST_X(g.public_location::geometry) AS longitude,
+         count(*) OVER () AS seen
+  FROM (SELECT * FROM gigs WHERE status = 'PENDING' AND ST_DWithin(public_location, @point@, :radius_m)
+        ORDER BY public_location <-> @point@ LIMIT 1000) g) g
+WHERE @box@ AND @filters@ LIMIT 500
+
+-- name: gigs.sample_other
+-- The same for gigs that are no longer open.
+SELECT id, title, budget, latitude, longitude, seen FROM (
+  SELECT g.*, ST_Y(g.public_location::geometry) AS latitude, ST_X(g.public_location::geometry) AS longitude,
+         count(*) OVER () AS seen
+  FROM (SELECT * FROM gigs WHERE status <> 'PENDING' AND status = :status
+          AND ST_DWithin(public_location, @point@, :radius_m)
+        ORDER BY public_location <-> @point@ LIMIT 1000) g) g
+WHERE @box@ AND @filters@ LIMIT 500
+
+-- name: gigs.fold_lock
+-- One server folds at a time.
+SELECT pg_try_advisory_xact_lock(20261123001) AS locked
+
+-- name: gigs.fold_cells
+-- Moves changes into the cells of every level, a bite at a time. Readers see either the change or the fold, never both or
+-- neither.
+WITH moved AS (DELETE FROM gig_cell_changes
+               WHERE ctid = ANY (ARRAY(SELECT ctid FROM gig_cell_changes LIMIT 4000)) RETURNING *),
+summed AS (
+  SELECT level, y >> (20 - level) AS y, x >> (20 - level) AS x, sum(change)::integer AS count,
+         sum(change * latitude::bigint)::bigint AS latitude_sum, sum(change * longitude::bigint)::bigint AS longitude_sum
+  FROM moved CROSS JOIN generate_series(0, 20, 2) AS level GROUP BY 1, 2, 3)
+INSERT INTO gig_cells AS c (level, y, x, count, latitude_sum, longitude_sum)
+SELECT level, y, x, count, latitude_sum, longitude_sum FROM summed ORDER BY level, y, x
+ON CONFLICT (level, y, x) DO UPDATE SET count = c.count + excluded.count,
+  latitude_sum = c.latitude_sum + excluded.latitude_sum, longitude_sum = c.longitude_sum + excluded.longitude_sum
+
+-- name: gigs.drop_empty_cells
+-- Cells that hold nothing any more, a bite at a time.
+DELETE FROM gig_cells WHERE (level, y, x) IN (SELECT level, y, x FROM gig_cells WHERE count = 0 LIMIT 1000)

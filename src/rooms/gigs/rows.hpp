@@ -1,0 +1,44 @@
+// Rows that the files of this room share. Nobody else includes this.
+#pragma once
+#include "rooms/gigs/gigs.hpp"
+
+namespace hourz::gigs {
+
+struct CardRow {
+  Uuid id;
+  std::string title, description;
+  std::optional<std::string> category;
+  double duration_hours;
+  Money budget;
+  std::string currency;
+  double latitude, longitude;
+  std::optional<std::string> address_text;
+  std::vector<std::string> image_urls;
+  Status status;
+  std::optional<Timestamp> starts_at, expires_at;
+  Timestamp created_at, updated_at;
+  std::optional<Timestamp> accepted_at, started_at, completed_at, cancelled_at;
+  std::optional<std::string> cancel_reason;
+  std::int64_t version;
+  Uuid seeker_id;
+  std::optional<std::string> seeker_name, seeker_photo_url;
+  double seeker_reputation_score;
+  std::int32_t seeker_total_reviews;
+  std::optional<Uuid> helper_id;
+  std::optional<std::string> helper_name, helper_photo_url;
+  std::optional<double> helper_reputation_score;
+  std::optional<std::int32_t> helper_total_reviews;
+};
+BOOST_DESCRIBE_STRUCT(CardRow, (),
+                      (id, title, description, category, duration_hours, budget, currency, latitude, longitude,
+                       address_text, image_urls, status, starts_at, expires_at, created_at, updated_at, accepted_at,
+                       started_at, completed_at, cancelled_at, cancel_reason, version, seeker_id, seeker_name,
+                       seeker_photo_url, seeker_reputation_score, seeker_total_reviews, helper_id, helper_name,
+                       helper_photo_url, helper_reputation_score, helper_total_reviews))
+
+Gig to_gig(CardRow&& row);
+
+void install_search(http::Router& router, Deps& deps);
+void install_map(http::Router& router, Deps& deps);
+
+}  // namespace hourz::gigs

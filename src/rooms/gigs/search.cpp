@@ -1,0 +1,362 @@
+// Searching gigs: near a point, in a box, by words, by money, newest first; in pages that neither repeat nor skip.
+//
+// There is no one access path that is fast for every mix of area, words and order, and with a generic plan the database
+// cannot choose by value. So the choice is made here, by a count that stops at `few`: what few gigs fit is gathered whole
+// and sorted; what many gigs fit is found by walking an index in the order wanted, where a page is soon full.
+#include <cmath>
+#include <numbers>
+
+#include "core/nearest.hpp"
+#include "core/text.hpp"
+#include "gigs_sql.hpp"
+#include "http/cursor.hpp"
+#include "rooms/gigs/area.hpp"
+#include "rooms/gigs/rows.hpp"
+
+namespace hourz::gigs {
+namespace {
+
+using http::Call;
+using http::Endpoint;
+using http::Method;
+using http::Query;
+
+constexpr std::int64_t few = 2000;
+
+enum class Sort { DISTANCE, NEWEST, BUDGET };
+BOOST_DESCRIBE_ENUM(Sort, DISTANCE, NEWEST, BUDGET)
+
+struct SearchQuery {
+  static constexpr std::array notes{
+      Note{"latitude", "with longitude: gigs near this point. Without point and bounds: near the caller's fixed location, "
+                       "else everywhere"},
+      Note{"radius_km", "0.1 to 100; 10 when left out"},
+      Note{"min_longitude", "larger than max_longitude when the box crosses the antimeridian"},
+      Note{"q", "words of title and description; all must be there. English words match by their stem, Thai ones as the "
+                "dictionary breaks them"},
+      Note{"sort", "DISTANCE (default with a point), NEWEST (default else), BUDGET (best paid first)"},
+      Note{"include_total", "adds total_count, at the price of counting"}};
+  std::optional<Latitude> latitude;
+  std::optional<Longitude> longitude;
+  std::optional<Real<100, 100'000>> radius_km;
+  std::optional<Latitude> min_latitude;
+  std::optional<Longitude> min_longitude;
+  std::optional<Latitude> max_latitude;
+  std::optional<Longitude> max_longitude;
+  std::optional<Status> status;
+  std::optional<Money> min_budget;
+  std::optional<Money> max_budget;
+  std::optional<Real<500, 24'000>> max_duration;
+  std::optional<Text<1, 40>> category;
+  std::optional<Text<1, 200>> q;
+  std::optional<Timestamp> starts_after;
+  std::optional<Timestamp> starts_before;
+  std::optional<Sort> sort;
+  WithDefault<Integer<1, 100>, 20> limit;
+  std::optional<Text<1, 4096>> cursor;
+  WithDefault<bool, false> include_total;
+
+  bool boxed() const { return min_latitude.has_value(); }
+
+  static void check(const SearchQuery& query, std::vector<Fault>& faults) {
+    if (query.latitude.has_value() != query.longitude.has_value()) {
+      faults.push_back({query.latitude ? "longitude" : "latitude", "required", "comes with the other coordinate"});
+    }
+    check_box(query.min_latitude, query.min_longitude, query.max_latitude, query.max_longitude, faults);
+    if (query.latitude && query.boxed()) {
+      faults.push_back({"latitude", "conflict", "a point and bounds exclude each other"});
+    }
+    if (query.min_budget && query.max_budget && *query.min_budget > *query.max_budget) {
+      faults.push_back({"max_budget", "out_of_range", "must not be below min_budget"});
+    }
+    if (query.q && search_terms(query.q->value).empty()) faults.push_back({"q", "no_words", "must hold a word"});
+  }
+};
+BOOST_DESCRIBE_STRUCT(SearchQuery, (),
+                      (latitude, longitude, radius_km, min_latitude, min_longitude, max_latitude, max_longitude, status,
+                       min_budget, max_budget, max_duration, category, q, starts_after, starts_before, sort, limit,
+                       cursor, include_total))
+
+using AnyKey = Real<-9'000'000'000'000'000'000, 9'000'000'000'000'000'000>;
+
+/// A search with everything settled, as a cursor keeps it, and where its last page ended.
+struct Position {
+  bool placed = false;  ///< has an origin
+  bool given = false;   ///< the origin was asked for, not the caller's own
+  Latitude latitude;
+  Longitude longitude;
+  Real<0, 100'000> radius_km;
+  std::optional<Latitude> min_latitude;
+  std::optional<Longitude> min_longitude;
+  std::optional<Latitude> max_latitude;
+  std::optional<Longitude> max_longitude;
+  Status status = Status::PENDING;
+  std::optional<Money> min_budget;
+  std::optional<Money> max_budget;
+  std::optional<Real<500, 24'000>> max_duration;
+  std::optional<Text<1, 40>> category;
+  std::optional<Text<1, 200>> q;
+  std::optional<Timestamp> starts_after;
+  std::optional<Timestamp> starts_before;
+  Sort sort = Sort::NEWEST;
+  AnyKey after_key;
+  Uuid after_id;
+};
+BOOST_DESCRIBE_STRUCT(Position, (),
+                      (placed, given, latitude, longitude, radius_km, min_latitude, min_longitude, max_latitude,
+                       max_longitude, status, min_budget, max_budget, max_duration, category, q, starts_after,
+                       starts_before, sort, after_key, after_id))
+
+/// All parameters that any of the search statements has; each takes those it names.
+struct Parameters {
+  Uuid viewer;
+  bool placed = false;
+  double latitude = 0, longitude = 0, radius_m = 0;
+  bool boxed = false;
+  double min_latitude = -90, min_longitude = -180, max_latitude = 90, max_longitude = 180;
+  Status status = Status::PENDING;
+  std::optional<Money> min_budget, max_budget;
+  std::optional<double> max_duration;
+  std::optional<std::string> category;
+  std::optional<Timestamp> starts_after, starts_before;
+  std::vector<std::string> words;
+  std::string sort;
+  double after_key = 0;
+  Uuid after_id;
+  Timestamp before;
+  Uuid before_id;
+  std::int64_t below_budget = 0;
+  std::int64_t page = 0;
+  std::int64_t candidates = 0;
+  std::int64_t cap = few + 1;
+};
+BOOST_DESCRIBE_STRUCT(Parameters, (),
+                      (viewer, placed, latitude, longitude, radius_m, boxed, min_latitude, min_longitude, max_latitude,
+                       max_longitude, status, min_budget, max_budget, max_duration, category, starts_after,
+                       starts_before, words, sort, after_key, after_id, before, before_id, below_budget, page,
+                       candidates, cap))
+
+/// The few that the plainest search has: its statement runs thousands of times a second.
+struct PlainParameters {
+  Uuid viewer;
+  double latitude = 0, longitude = 0, radius_m = 0, after_key = 0;
+  Uuid after_id;
+  std::int64_t candidates = 0;
+};
+BOOST_DESCRIBE_STRUCT(PlainParameters, (), (viewer, latitude, longitude, radius_m, after_key, after_id, candidates))
+
+struct NearRow : CardRow {
+  double sphere_m, distance_m;
+};
+BOOST_DESCRIBE_STRUCT(NearRow, (CardRow), (sphere_m, distance_m))
+
+struct SortedRow : CardRow {
+  std::optional<double> distance_m;
+  double sort_key;
+};
+BOOST_DESCRIBE_STRUCT(SortedRow, (CardRow), (distance_m, sort_key))
+
+const db::Query<NearRow, Parameters> select_near{sql::near};
+const db::Query<NearRow, PlainParameters> select_near_plain{sql::near_plain};
+const db::Query<NearRow, Parameters> select_near_other{sql::near_other};
+const db::Query<SortedRow, Parameters> select_newest{sql::newest};
+const db::Query<SortedRow, Parameters> select_budget{sql::budget};
+const db::Query<SortedRow, Parameters> gather_open{sql::gather_open};
+const db::Query<SortedRow, Parameters> gather_other{sql::gather_other};
+const db::Query<SortedRow, Parameters> gather_words{sql::gather_words};
+const db::Query<std::int64_t, Parameters> count_few_open{sql::few_open};
+const db::Query<std::int64_t, Parameters> count_few_other{sql::few_other};
+const db::Query<std::int64_t, Parameters> count_few_words{sql::few_words};
+const db::Query<std::int64_t, Parameters> count_all{sql::count};
+
+constexpr Endpoint list_gigs{.method = Method::get, .path = "/api/gigs", .name = "gigs.list",
+                             .summary = "Search gigs",
+                             .description = "Open gigs near a point, inside bounds, or near the caller's fixed location.",
+                             .errors = {ErrorCode::invalid_cursor}};
+constexpr Endpoint search_gigs{.method = Method::get, .path = "/api/gigs/search", .name = "gigs.search",
+                               .summary = "Search gigs, under its other name", .errors = {ErrorCode::invalid_cursor}};
+
+Position position_of(const SearchQuery& query) {
+  Position at;
+  at.given = query.latitude.has_value();
+  at.placed = at.given;
+  at.latitude = query.latitude.value_or(Latitude{});
+  at.longitude = query.longitude.value_or(Longitude{});
+  at.radius_km.value = query.radius_km ? query.radius_km->value : 10;
+  at.min_latitude = query.min_latitude;
+  at.min_longitude = query.min_longitude;
+  at.max_latitude = query.max_latitude;
+  at.max_longitude = query.max_longitude;
+  at.status = query.status.value_or(Status::PENDING);
+  at.min_budget = query.min_budget;
+  at.max_budget = query.max_budget;
+  at.max_duration = query.max_duration;
+  if (query.category) at.category = Text<1, 40>{fold_case(query.category->value)};
+  at.q = query.q;
+  at.starts_after = query.starts_after;
+  at.starts_before = query.starts_before;
+  return at;
+}
+
+/// Whether a query has nothing but what may stand beside a cursor.
+bool is_bare(const SearchQuery& query) {
+  SearchQuery rest;
+  rest.limit = query.limit;
+  rest.cursor = query.cursor;
+  rest.include_total = query.include_total;
+  return reflect::to_json(rest) == reflect::to_json(query);
+}
+
+Awaitable<Position> settle(const Deps& deps, Call& call, const SearchQuery& query) {
+  Position at = position_of(query);
+  if (query.cursor) {
+    Position from = http::from_cursor<Position>(deps.cursor_key, query.cursor->value);
+    if (!is_bare(query)) {
+      // The same search again, but for what the first page settled.
+      if (query.sort && *query.sort != from.sort) throw Problem(ErrorCode::invalid_cursor);
+      at.sort = from.sort;
+      at.after_key = from.after_key;
+      at.after_id = from.after_id;
+      if (!from.given && !at.given) {
+        at.placed = from.placed;
+        at.latitude = from.latitude;
+        at.longitude = from.longitude;
+        if (!query.radius_km) at.radius_km = from.radius_km;
+      }
+      if (reflect::to_json(at) != reflect::to_json(from)) {
+        throw Problem(ErrorCode::invalid_cursor, "The cursor belongs to another search.");
+      }
+    }
+    co_return from;
+  }
+  if (!at.placed && !query.boxed()) {
+    if (const auto home = co_await users::location_of(call.db(), call.user())) {
+      at.placed = true;
+      at.latitude = {home->latitude};
+      at.longitude = {home->longitude};
+    }
+  }
+  if (query.boxed()) {
+    // A box is searched as the circle around it; the box itself then decides.
+    const Circle circle = circle_around({at.min_latitude->degrees, at.min_longitude->degrees,
+                                         at.max_latitude->degrees, at.max_longitude->degrees});
+    at.placed = true;
+    at.latitude = {circle.middle.latitude};
+    at.longitude = {circle.middle.longitude};
+  }
+  at.sort = query.sort.value_or(at.placed && !query.boxed() ? Sort::DISTANCE : Sort::NEWEST);
+  if (at.sort == Sort::DISTANCE && !at.placed) {
+    throw invalid("sort", "needs_a_point", "by distance needs a point, bounds or a fixed location of the caller's");
+  }
+  at.after_key.value = at.sort == Sort::DISTANCE ? -1 : -9e15;
+  if (at.sort != Sort::DISTANCE) at.after_id.bytes.fill(0xff);
+  co_return at;
+}
+
+Parameters parameters_of(const Position& at, const Uuid& viewer, std::int64_t limit) {
+  Parameters p;
+  p.viewer = viewer;
+  p.placed = at.placed;
+  p.latitude = at.latitude.degrees;
+  p.longitude = at.longitude.degrees;
+  p.radius_m = at.radius_km.value * 1000;
+  p.boxed = at.min_latitude.has_value();
+  if (p.boxed) {
+    p.min_latitude = at.min_latitude->degrees;
+    p.min_longitude = at.min_longitude->degrees;
+    p.max_latitude = at.max_latitude->degrees;
+    p.max_longitude = at.max_longitude->degrees;
+    p.radius_m = circle_around({p.min_latitude, p.min_longitude, p.max_latitude, p.max_longitude}).radius_m;
+  }
+  p.status = at.status;
+  p.min_budget = at.min_budget;
+  p.max_budget = at.max_budget;
+  if (at.max_duration) p.max_duration = at.max_duration->value;
+  if (at.category) p.category = at.category->value;
+  p.starts_after = at.starts_after;
+  p.starts_before = at.starts_before;
+  if (at.q) p.words = search_terms(at.q->value, 16);
+  p.sort = at.sort == Sort::DISTANCE ? "distance" : at.sort == Sort::NEWEST ? "newest" : "budget";
+  p.after_key = at.after_key.value;
+  p.after_id = at.after_id;
+  p.before_id = at.after_id;
+  p.before = {std::min<std::int64_t>(static_cast<std::int64_t>(-p.after_key), 253402300799'000000)};
+  p.below_budget = static_cast<std::int64_t>(-p.after_key);
+  p.page = limit + 1;
+  return p;
+}
+
+/// A page in the order of the index of places. Grows the number of candidates until its front is settled.
+Awaitable<std::vector<NearRow>> nearest(db::Executor& db, Parameters& p) {
+  const bool plain = p.status == Status::PENDING && !p.boxed && p.words.empty() && !p.category && !p.min_budget &&
+                     !p.max_budget && !p.max_duration && !p.starts_after && !p.starts_before;
+  p.candidates = first_candidates(p.page);
+  while (true) {
+    std::vector<NearRow> rows;
+    if (plain) {
+      const PlainParameters few_of_p{p.viewer, p.latitude, p.longitude, p.radius_m, p.after_key, p.after_id,
+                                     p.candidates};
+      rows = co_await db::all(db, select_near_plain, few_of_p);
+    } else {
+      rows = co_await db::all(db, p.status == Status::PENDING ? select_near : select_near_other, p);
+    }
+    if (settle_nearest(rows, p.candidates, p.page)) co_return rows;
+    p.candidates *= 4;
+  }
+}
+
+Awaitable<std::vector<SortedRow>> sorted(db::Executor& db, const Parameters& p) {
+  const bool open = p.status == Status::PENDING;
+  if (!p.words.empty() && co_await db::one(db, count_few_words, p) <= few) {
+    co_return co_await db::all(db, gather_words, p);
+  }
+  if (p.placed && co_await db::one(db, open ? count_few_open : count_few_other, p) <= few) {
+    co_return co_await db::all(db, open ? gather_open : gather_other, p);
+  }
+  co_return co_await db::all(db, p.sort == "budget" ? select_budget : select_newest, p);
+}
+
+template <class Row>
+void fill(GigList& list, std::vector<Row>&& rows, std::size_t limit, Position& at, const Deps& deps, double Row::*key) {
+  if (rows.size() > limit) {
+    rows.resize(limit);
+    at.after_key.value = rows.back().*key;
+    at.after_id = rows.back().id;
+    list.next_cursor = http::to_cursor(deps.cursor_key, at);
+  }
+  list.gigs.reserve(rows.size());
+  for (Row& row : rows) {
+    const std::optional<double> distance_m = row.distance_m;
+    list.gigs.push_back(to_gig(std::move(row)));
+    if (distance_m) list.gigs.back().distance_km.value = std::round(*distance_m) / 1000;
+  }
+}
+
+Awaitable<GigList> search(Deps& deps, Call& call, Query<SearchQuery> query) {
+  Position at = co_await settle(deps, call, query.value);
+  const std::int64_t limit = query->limit.value.value;
+  Parameters p = parameters_of(at, call.user(), limit);
+  GigList list;
+  // Rare words are gathered whatever the order; else the nearest come straight from the index.
+  const bool rare = !p.words.empty() && at.sort == Sort::DISTANCE &&
+                    co_await db::one(call.db(), count_few_words, p) <= few;
+  if (rare) {
+    fill(list, co_await db::all(call.db(), gather_words, p), static_cast<std::size_t>(limit), at, deps,
+         &SortedRow::sort_key);
+  } else if (at.sort == Sort::DISTANCE) {
+    fill(list, co_await nearest(call.db(), p), static_cast<std::size_t>(limit), at, deps, &NearRow::distance_m);
+  } else {
+    fill(list, co_await sorted(call.db(), p), static_cast<std::size_t>(limit), at, deps, &SortedRow::sort_key);
+  }
+  if (query->include_total.value) list.total_count.value = co_await db::one(call.db(), count_all, p);
+  co_return list;
+}
+
+}  // namespace
+
+void install_search(http::Router& router, Deps& deps) {
+  router.add(list_gigs, search, deps);
+  router.add(search_gigs, search, deps);
+}
+
+}  // namespace hourz::gigs

@@ -1,0 +1,149 @@
+// Users: who somebody is, where they are, whether they can be asked to help.
+//
+// Owns the table `users`. Promises that a stranger sees only PublicUser and never a true location, an email or, outside
+// an accepted gig, contact details. Passwords and sessions are the auth room's; it comes here for the row.
+#pragma once
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/config.hpp"
+#include "http/router.hpp"
+
+namespace hourz::users {
+
+using db::Awaitable;
+
+struct ContactInfo {
+  static constexpr bool is_answer = true;
+  std::optional<std::string> phone_number;
+  std::optional<std::string> line_id;
+  std::optional<std::string> other;
+};
+BOOST_DESCRIBE_STRUCT(ContactInfo, (), (phone_number, line_id, other))
+
+/// As its owner sees it.
+struct User {
+  static constexpr bool is_answer = true;
+  Uuid id;
+  std::string email;
+  bool email_verified = false;
+  std::optional<std::string> name;
+  std::optional<std::string> photo_url;
+  std::optional<std::string> bio;
+  ContactInfo contact_info;
+  bool is_available = false;
+  bool is_verified = false;
+  bool is_profile_setup = false;
+  double reputation_score = 5;
+  std::int32_t total_reviews = 0;
+  std::int32_t completed_gigs = 0;
+  bool has_location = false;
+  std::optional<double> latitude;
+  std::optional<double> longitude;
+  std::optional<std::string> address_text;
+  std::optional<std::string> district;
+  std::optional<std::string> province;
+  http::Role role = http::Role::USER;
+  Timestamp created_at;
+  Timestamp updated_at;
+};
+BOOST_DESCRIBE_STRUCT(User, (),
+                      (id, email, email_verified, name, photo_url, bio, contact_info, is_available, is_verified,
+                       is_profile_setup, reputation_score, total_reviews, completed_gigs, has_location, latitude,
+                       longitude, address_text, district, province, role, created_at, updated_at))
+
+/// As others see it.
+struct PublicUser {
+  static constexpr bool is_answer = true;
+  static constexpr std::array notes{
+      Note{"contact_info", "only for the other side of a gig of yours that is accepted, in progress or completed"},
+      Note{"distance_km", "in searches: to the public point of the helper, which is off by some metres on purpose"}};
+  Uuid id;
+  std::optional<std::string> name;
+  std::optional<std::string> photo_url;
+  std::optional<std::string> bio;
+  bool is_available = false;
+  bool is_verified = false;
+  double reputation_score = 5;
+  std::int32_t total_reviews = 0;
+  std::int32_t completed_gigs = 0;
+  std::optional<std::string> district;
+  std::optional<std::string> province;
+  Timestamp created_at;
+  Omit<ContactInfo> contact_info;
+  Omit<double> distance_km;
+};
+BOOST_DESCRIBE_STRUCT(PublicUser, (),
+                      (id, name, photo_url, bio, is_available, is_verified, reputation_score, total_reviews,
+                       completed_gigs, district, province, created_at, contact_info, distance_km))
+
+/// The little that a gig, a message or a review shows of somebody.
+struct UserCard {
+  static constexpr bool is_answer = true;
+  Uuid id;
+  std::optional<std::string> name;
+  std::optional<std::string> photo_url;
+  double reputation_score = 5;
+  std::int32_t total_reviews = 0;
+};
+BOOST_DESCRIBE_STRUCT(UserCard, (), (id, name, photo_url, reputation_score, total_reviews))
+
+struct ContactChange {
+  Change<std::optional<Phone>> phone_number;
+  Change<std::optional<Text<1, 64>>> line_id;
+  Change<std::optional<Text<1, 200>>> other;
+};
+BOOST_DESCRIBE_STRUCT(ContactChange, (), (phone_number, line_id, other))
+
+struct ProfileChange {
+  Change<Text<1, 80>> name;
+  Change<std::optional<Text<1, 1000>>> bio;
+  Change<ContactChange> contact_info;
+};
+BOOST_DESCRIBE_STRUCT(ProfileChange, (), (name, bio, contact_info))
+
+struct Deps {
+  const Config& config;
+  std::string blur_key;
+  std::string cursor_key;
+  /// Whether two people are the two sides of a gig that lets them see each other's contact details (the gigs room's).
+  std::function<Awaitable<bool>(db::Executor&, Uuid, Uuid)> share_a_gig;
+};
+
+void install(http::Router& router, Deps& deps);
+
+struct NewUser {
+  Uuid id;
+  std::string email;
+  std::string password_hash;
+  std::optional<std::string> name;
+};
+BOOST_DESCRIBE_STRUCT(NewUser, (), (id, email, password_hash, name))
+
+/// Violates users_email_key when the email is taken.
+Awaitable<User> create(db::Executor& db, NewUser user);
+/// Throws not_found.
+Awaitable<User> own(db::Executor& db, Uuid id);
+/// With `setup`, marks the profile as set up; nothing when it was so already.
+Awaitable<std::optional<User>> change_profile(db::Executor& db, Uuid id, const ProfileChange& change, bool setup);
+/// The true fixed location, for the caller's own searches.
+Awaitable<std::optional<Point>> location_of(db::Executor& db, Uuid id);
+Awaitable<void> count_completed_gig(db::Executor& db, Uuid helper);
+
+struct Credentials {
+  Uuid id;
+  std::string password_hash;
+  bool is_profile_setup;
+  bool suspended;
+};
+BOOST_DESCRIBE_STRUCT(Credentials, (), (id, password_hash, is_profile_setup, suspended))
+
+Awaitable<std::optional<Credentials>> credentials(db::Executor& db, std::string email);
+Awaitable<std::string> password_hash(db::Executor& db, Uuid id);
+Awaitable<void> set_password(db::Executor& db, Uuid id, std::string password_hash);
+/// Rows changed: 0 when nobody has the email.
+Awaitable<std::int64_t> grant_admin(db::Executor& db, std::string email);
+
+}  // namespace hourz::users

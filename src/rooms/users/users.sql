@@ -1,0 +1,123 @@
+-- fragment: own
+  u.id, u.email, u.email_verified, u.name, u.photo_url, u.bio, u.phone_number, u.line_id, u.other_contact,
+  u.is_available, u.is_verified, u.is_profile_setup, u.reputation_score, u.total_reviews, u.completed_gigs,
+  u.fixed_location IS NOT NULL AS has_location,
+  ST_Y(u.fixed_location::geometry) AS latitude, ST_X(u.fixed_location::geometry) AS longitude,
+  u.address_text, u.district, u.province, u.role, u.created_at, u.updated_at
+
+-- fragment: shown
+  u.id, u.name, u.photo_url, u.bio, u.is_available, u.is_verified, u.reputation_score, u.total_reviews,
+  u.completed_gigs, u.district, u.province, u.created_at
+
+-- name: users.create
+-- The unique email is the database's to keep: two registrations at once meet in the index.
+WITH u AS (INSERT INTO users (id, email, password_hash, name) VALUES (:id, :email, :password_hash, :name) RETURNING *)
+SELECT @own@ FROM u
+
+-- name: users.own
+-- The caller as its owner sees it.
+SELECT @own@ FROM users u WHERE u.id = :id
+
+-- name: users.shown
+-- As others see it; whether contact details may be added is for the gigs room to say.
+SELECT @shown@, u.phone_number, u.line_id, u.other_contact FROM users u WHERE u.id = :id AND u.suspended_at IS NULL
+
+-- name: users.change
+-- A partial body: each field has a flag that says whether it is to be set, since null clears.
+WITH u AS (
+  UPDATE users SET
+    name = CASE WHEN :set_name THEN :name ELSE name END,
+    bio = CASE WHEN :set_bio THEN :bio ELSE bio END,
+    phone_number = CASE WHEN :set_phone_number THEN :phone_number ELSE phone_number END,
+    line_id = CASE WHEN :set_line_id THEN :line_id ELSE line_id END,
+    other_contact = CASE WHEN :set_other THEN :other ELSE other_contact END,
+    is_profile_setup = is_profile_setup OR :setup,
+    updated_at = now(), version = version + 1
+  WHERE id = :id AND NOT (:setup AND is_profile_setup) RETURNING *)
+SELECT @own@ FROM u
+
+-- name: users.set_location
+-- The true point for its owner, the blurred one for everybody else.
+WITH u AS (
+  UPDATE users SET
+    fixed_location = ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography,
+    public_location = ST_SetSRID(ST_MakePoint(:public_longitude, :public_latitude), 4326)::geography,
+    address_text = :address_text, district = :district, province = :province, postal_code = :postal_code,
+    updated_at = now(), version = version + 1
+  WHERE id = :id RETURNING *)
+SELECT @own@ FROM u
+
+-- name: users.set_available
+-- Switching on without a location breaks users_location_required.
+WITH u AS (
+  UPDATE users SET is_available = :is_available, updated_at = now(), version = version + 1 WHERE id = :id RETURNING *)
+SELECT @own@ FROM u
+
+-- name: users.near
+-- Helpers by distance on the sphere, which the index knows; the caller settles the order by true distance.
+SELECT @shown@,
+       u.public_location <-> ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography AS sphere_m,
+       ST_Distance(u.public_location, ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography) AS distance_m
+FROM users u
+WHERE u.public_location IS NOT NULL AND u.id <> :caller AND u.suspended_at IS NULL
+  AND ST_DWithin(u.public_location, ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography, :radius_m)
+  AND (ST_Distance(u.public_location, ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography), u.id)
+      > (:after_m, :after_id)
+ORDER BY u.public_location <-> ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography, u.id
+LIMIT :candidates
+
+-- name: users.near_available
+-- As users.near, on the smaller index of those switched on.
+SELECT @shown@,
+       u.public_location <-> ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography AS sphere_m,
+       ST_Distance(u.public_location, ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography) AS distance_m
+FROM users u
+WHERE u.is_available AND u.id <> :caller AND u.suspended_at IS NULL
+  AND ST_DWithin(u.public_location, ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography, :radius_m)
+  AND (ST_Distance(u.public_location, ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography), u.id)
+      > (:after_m, :after_id)
+ORDER BY u.public_location <-> ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography, u.id
+LIMIT :candidates
+
+-- name: users.count_near
+-- Only when include_total asks for it.
+SELECT count(*) FROM users u
+WHERE u.public_location IS NOT NULL AND (u.is_available OR NOT :only_available) AND u.id <> :caller
+  AND u.suspended_at IS NULL
+  AND ST_DWithin(u.public_location, ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography, :radius_m)
+
+-- name: users.count_completed
+-- For the gigs room, in the transaction that completes one.
+UPDATE users SET completed_gigs = completed_gigs + 1 WHERE id = :id
+
+-- name: users.override_reputation
+-- An administrator's word instead of the reviews'; the audit row of the same statement keeps both scores.
+WITH old AS (SELECT id, reputation_score FROM users WHERE id = :id FOR UPDATE),
+u AS (UPDATE users SET reputation_score = :score, updated_at = now(), version = version + 1
+      FROM old WHERE users.id = old.id RETURNING users.*),
+audit AS (INSERT INTO audit_log (id, admin_id, action, subject_id, details)
+          SELECT :audit_id, :admin_id, 'reputation.override', old.id,
+                 jsonb_build_object('from', old.reputation_score, 'to', :score, 'reason', :reason)
+          FROM old)
+SELECT @own@ FROM u
+
+-- name: users.credentials
+-- For login: one row whether or not the account may enter, so that all refusals cost alike.
+SELECT id, password_hash, is_profile_setup, suspended_at IS NOT NULL AS suspended FROM users WHERE email = :email
+
+-- name: users.password_hash
+-- For a change of password.
+SELECT password_hash FROM users WHERE id = :id
+
+-- name: users.set_password
+-- A new password, or the same one hashed with grown parameters.
+UPDATE users SET password_hash = :password_hash, updated_at = now() WHERE id = :id
+
+-- name: users.grant_admin
+-- From the command line alone.
+UPDATE users SET role = 'ADMIN', updated_at = now() WHERE email = :email
+
+-- name: users.location
+-- Where the caller's own searches start.
+SELECT ST_Y(fixed_location::geometry) AS latitude, ST_X(fixed_location::geometry) AS longitude
+FROM users WHERE id = :id AND fixed_location IS NOT NULL
