@@ -71,7 +71,8 @@ def markdown(result: dict) -> str:
     for each in result["checks"]:
         sign = "≥" if each["at_least"] else "≤"
         measured = count(each["measured"]) if each["measured"] >= 100 else f"{each['measured']:.2f}"
-        lines.append(f"| {each['what']} | {measured} {each['unit']} | {sign} {each['target']:,g} | "
+        figure = f"{measured} {each['unit']}" if each["unit"] else f"{each['measured']:.0f}"
+        lines.append(f"| {each['what']} | {figure} | {sign} {each['target']:,g} | "
                      f"{'met' if each['pass'] else '**missed**'} |")
     for size, run in sorted(result["sizes"].items(), key=lambda pair: int(pair[0])):
         lines += ["", f"## {int(size):,} gigs", "",
@@ -162,7 +163,7 @@ def latencies(run: dict, left: float, top: float, width: float, height: float) -
     def y_of(value: float) -> float:
         return top + height - (math.log10(value) - low) / (high - low) * height
 
-    out = [text(left, top - 14, "Hourz: latency over connections, p50 (line) and p99 (dashes)", 13, weight="bold")]
+    out = [text(left, top - 14, "Hourz, latency by connections: p50 solid, p99 dashed", 13, weight="bold")]
     for power in range(low, high + 1):
         y = y_of(10**power)
         out.append(f'<line x1="{left + 40:.1f}" y1="{y:.1f}" x2="{left + width:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
