@@ -250,17 +250,17 @@ ORDER BY sort_key, CASE WHEN :sort = 'distance' THEN id END, id DESC LIMIT :page
 -- name: gigs.few_open
 -- How many open gigs an area holds, counted no further than decides how to search it.
 SELECT count(*) FROM (SELECT 1 FROM gigs g
-  WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m) LIMIT :cap) some
+  WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m) LIMIT :cap) found
 
 -- name: gigs.few_other
 -- The same for gigs that are no longer open.
 SELECT count(*) FROM (SELECT 1 FROM gigs g
   WHERE g.status <> 'PENDING' AND g.status = :status AND ST_DWithin(g.public_location, @point@, :radius_m)
-  LIMIT :cap) some
+  LIMIT :cap) found
 
 -- name: gigs.few_words
 -- How many gigs hold all of the words, counted no further than decides how to search for them.
-SELECT count(*) FROM (SELECT 1 FROM gigs g WHERE g.terms @> :words LIMIT :cap) some
+SELECT count(*) FROM (SELECT 1 FROM gigs g WHERE g.terms @> :words LIMIT :cap) found
 
 -- name: gigs.count
 -- Only when include_total asks for it: every gig that fits.
@@ -281,7 +281,7 @@ FROM (
   SELECT y >> (20 - :level), x >> (20 - :level), change, change * latitude::bigint, change * longitude::bigint
   FROM gig_cell_changes
   WHERE y >> (20 - :level) BETWEEN :min_y AND :max_y AND x >> (20 - :level) BETWEEN :min_x AND :max_x
-) both
+) changed_and_folded
 GROUP BY y, x HAVING sum(count) > 0
 
 -- name: gigs.pins
