@@ -1,4 +1,5 @@
-// The command line: serve, migrate, demo, admin, openapi, config. Exit codes: 0 done, 1 failed, 2 wrong use or settings.
+// The command line: serve, migrate, demo, admin, openapi, config. Exit codes: 0 done, 1 failed, 2 wrong use or
+// settings.
 #include <signal.h>
 
 #include <boost/asio/co_spawn.hpp>
@@ -76,7 +77,8 @@ class Database {
     db::ClusterOptions options;
     options.directory = config_.data_directory;
     options.user = config_.run_as;
-    options.max_connections = static_cast<int>(config_.pool_connections + 8 * std::max<std::int64_t>(config_.read_connections, 4) + 20);
+    options.max_connections =
+        static_cast<int>(config_.pool_connections + 8 * std::max<std::int64_t>(config_.read_connections, 4) + 20);
     options.report = [](const std::string& text) { log::Line(log::Level::warn, "database").with("cause", text); };
     cluster_ = std::make_unique<db::Cluster>(std::move(options));
     cluster_->start();
@@ -101,9 +103,9 @@ void settle_down(Config& config) {
 }
 
 std::string make_hash(const Config& config, std::string password) {
-  auth::Hasher hasher({static_cast<std::size_t>(config.hash_memory_kib) * 1024,
-                       static_cast<unsigned long long>(config.hash_passes)},
-                      1, 1);
+  auth::Hasher hasher(
+      {static_cast<std::size_t>(config.hash_memory_kib) * 1024, static_cast<unsigned long long>(config.hash_passes)}, 1,
+      1);
   boost::asio::io_context io;
   std::string hash;
   boost::asio::co_spawn(io, hasher.hash(std::move(password)), [&hash](std::exception_ptr failure, std::string made) {
@@ -298,8 +300,8 @@ int print_openapi(Config config) {
 
 int print_config(const Config& config) {
   for (const SettingInfo& setting : settings_of(config)) {
-    std::cout << setting.variable << "\n    " << setting.meaning << "\n    default: "
-              << (setting.default_text.empty() ? "(empty)" : setting.default_text)
+    std::cout << setting.variable << "\n    " << setting.meaning
+              << "\n    default: " << (setting.default_text.empty() ? "(empty)" : setting.default_text)
               << "\n    now:     " << (setting.current.empty() ? "(empty)" : setting.current) << "\n";
   }
   return 0;

@@ -7,8 +7,7 @@ namespace hourz::app {
 namespace {
 
 auth::HashCost cost_of(const Config& config) {
-  return {static_cast<std::size_t>(config.hash_memory_kib) * 1024,
-          static_cast<unsigned long long>(config.hash_passes)};
+  return {static_cast<std::size_t>(config.hash_memory_kib) * 1024, static_cast<unsigned long long>(config.hash_passes)};
 }
 
 /// Constraints of the schema that a request can break, and what the client hears.
@@ -27,7 +26,8 @@ House::House(Config settings)
     : config(std::move(settings)),
       limiter(config.rate_limit == "on"),
       tokens(config),
-      hasher(cost_of(config), static_cast<std::size_t>(config.hash_threads), static_cast<std::size_t>(config.hash_queue)),
+      hasher(cost_of(config), static_cast<std::size_t>(config.hash_threads),
+             static_cast<std::size_t>(config.hash_queue)),
       users{config, derive_key(config, "blur"), derive_key(config, "cursor:users"), gigs::share_a_gig},
       auth{config, tokens, hasher, revocations},
       gigs{config, derive_key(config, "blur"), derive_key(config, "cursor:gigs")},

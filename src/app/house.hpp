@@ -17,8 +17,8 @@ namespace hourz::app {
 /// What the system endpoints (health, metrics, documents) need.
 struct SystemDeps {
   Metrics& metrics;
-  std::atomic<bool> ready{false};     ///< schema is in place, not draining
-  std::string openapi;                ///< the document, made once
+  std::atomic<bool> ready{false};  ///< schema is in place, not draining
+  std::string openapi;             ///< the document, made once
   std::string openapi_etag;
 };
 

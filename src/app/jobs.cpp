@@ -41,7 +41,6 @@ struct Jobs::State {
 
 namespace {
 
-
 db::Awaitable<void> fire(db::Client& database, const Jobs::Timer& work, const TimerRow& row) {
   const auto transaction = database.begin();
   if (co_await db::run(*transaction, take_timer, row) == 1) co_await work(*transaction, row.subject_id);
@@ -99,7 +98,8 @@ db::Awaitable<void> repeat(std::shared_ptr<State> state, Repeated* job) {
       log::Line(log::Level::warn, "job.failed").with("job", job->name).with("cause", failure);
     }
     if (state->stopped) co_return;
-    job->timer->expires_after(failure.empty() ? job->pause : std::max<std::chrono::milliseconds>(job->pause * 2, std::chrono::seconds(1)));
+    job->timer->expires_after(
+        failure.empty() ? job->pause : std::max<std::chrono::milliseconds>(job->pause * 2, std::chrono::seconds(1)));
     boost::system::error_code ignored;
     co_await job->timer->async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, ignored));
   }

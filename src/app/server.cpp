@@ -63,7 +63,8 @@ struct Server::State {
     std::vector<net::Shard> listening;
     for (std::size_t i = 0; i < count; ++i) {
       auto shard = std::make_unique<Shard>();
-      shard->desk = std::make_unique<Desk>(house, shard->io, database_options(house.config, url, static_cast<int>(count)));
+      shard->desk =
+          std::make_unique<Desk>(house, shard->io, database_options(house.config, url, static_cast<int>(count)));
       measure(*shard);
       listening.push_back({&shard->io, &shard->desk->pipeline});
       shards.push_back(std::move(shard));
@@ -79,22 +80,22 @@ struct Server::State {
   /// Counts every statement by name; the histogram of each is found once per shard.
   void measure(Shard& shard) {
     auto known = std::make_shared<std::unordered_map<const db::Statement*, prometheus::Histogram*>>();
-    shard.desk->database.observe([this, known, &shard](const db::Statement& statement, std::chrono::microseconds took,
-                                                       bool failed) {
-      auto*& histogram = (*known)[&statement];
-      if (histogram == nullptr) {
-        histogram = &house.metrics.latency("hourz_db_statement_duration_seconds",
-                                           "Time from queueing a statement to its answer, by statement.",
-                                           {{"statement", std::string(statement.name)}});
-      }
-      histogram->Observe(static_cast<double>(took.count()) / 1e6);
-      if (failed) statement_errors->Increment();
-      const auto gauges = shard.desk->database.gauges();
-      shard.connections.store(gauges.connections, std::memory_order_relaxed);
-      shard.in_use.store(gauges.in_use, std::memory_order_relaxed);
-      shard.waiting.store(gauges.waiting, std::memory_order_relaxed);
-      shard.depth.store(gauges.pipelined_depth, std::memory_order_relaxed);
-    });
+    shard.desk->database.observe(
+        [this, known, &shard](const db::Statement& statement, std::chrono::microseconds took, bool failed) {
+          auto*& histogram = (*known)[&statement];
+          if (histogram == nullptr) {
+            histogram = &house.metrics.latency("hourz_db_statement_duration_seconds",
+                                               "Time from queueing a statement to its answer, by statement.",
+                                               {{"statement", std::string(statement.name)}});
+          }
+          histogram->Observe(static_cast<double>(took.count()) / 1e6);
+          if (failed) statement_errors->Increment();
+          const auto gauges = shard.desk->database.gauges();
+          shard.connections.store(gauges.connections, std::memory_order_relaxed);
+          shard.in_use.store(gauges.in_use, std::memory_order_relaxed);
+          shard.waiting.store(gauges.waiting, std::memory_order_relaxed);
+          shard.depth.store(gauges.pipelined_depth, std::memory_order_relaxed);
+        });
   }
 
   void register_gauges() {

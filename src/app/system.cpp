@@ -20,22 +20,48 @@ struct Health {
 };
 BOOST_DESCRIBE_STRUCT(Health, (), (status))
 
-constexpr Endpoint live{.method = Method::get, .path = "/health/live", .name = "system.live",
-                        .summary = "The process answers", .access = Access::anyone, .rate = RateClass::none};
-constexpr Endpoint ready{.method = Method::get, .path = "/health/ready", .name = "system.ready",
-                         .summary = "The service can do its work: the database answers", .access = Access::anyone,
+constexpr Endpoint live{.method = Method::get,
+                        .path = "/health/live",
+                        .name = "system.live",
+                        .summary = "The process answers",
+                        .access = Access::anyone,
+                        .rate = RateClass::none};
+constexpr Endpoint ready{.method = Method::get,
+                         .path = "/health/ready",
+                         .name = "system.ready",
+                         .summary = "The service can do its work: the database answers",
+                         .access = Access::anyone,
                          .rate = RateClass::none};
-constexpr Endpoint health{.method = Method::get, .path = "/health", .name = "system.health",
-                          .summary = "As /health/ready", .access = Access::anyone, .rate = RateClass::none};
-constexpr Endpoint metrics{.method = Method::get, .path = "/metrics", .name = "system.metrics",
-                           .summary = "Metrics in Prometheus' text format", .access = Access::anyone,
+constexpr Endpoint health{.method = Method::get,
+                          .path = "/health",
+                          .name = "system.health",
+                          .summary = "As /health/ready",
+                          .access = Access::anyone,
+                          .rate = RateClass::none};
+constexpr Endpoint metrics{.method = Method::get,
+                           .path = "/metrics",
+                           .name = "system.metrics",
+                           .summary = "Metrics in Prometheus' text format",
+                           .access = Access::anyone,
                            .rate = RateClass::none};
-constexpr Endpoint openapi{.method = Method::get, .path = "/openapi.json", .name = "system.openapi",
-                           .summary = "This document", .access = Access::anyone, .rate = RateClass::none};
-constexpr Endpoint docs{.method = Method::get, .path = "/docs", .name = "system.docs",
-                        .summary = "This document as a page", .access = Access::anyone, .rate = RateClass::none};
-constexpr Endpoint docs_file{.method = Method::get, .path = "/docs/{file}", .name = "system.docs_file",
-                             .summary = "What the page loads", .access = Access::anyone, .rate = RateClass::none,
+constexpr Endpoint openapi{.method = Method::get,
+                           .path = "/openapi.json",
+                           .name = "system.openapi",
+                           .summary = "This document",
+                           .access = Access::anyone,
+                           .rate = RateClass::none};
+constexpr Endpoint docs{.method = Method::get,
+                        .path = "/docs",
+                        .name = "system.docs",
+                        .summary = "This document as a page",
+                        .access = Access::anyone,
+                        .rate = RateClass::none};
+constexpr Endpoint docs_file{.method = Method::get,
+                             .path = "/docs/{file}",
+                             .name = "system.docs_file",
+                             .summary = "What the page loads",
+                             .access = Access::anyone,
+                             .rate = RateClass::none,
                              .errors = {ErrorCode::not_found}};
 
 Awaitable<Health> get_live(SystemDeps&, Call&) { co_return Health{"ok"}; }

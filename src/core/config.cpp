@@ -298,8 +298,8 @@ void ensure_secret(Config& config) {
     const std::string aside = path + "." + to_hex(random_bytes(6));
     const int file = ::open(aside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (file < 0) throw ConfigError("HOURZ_SECRET: not set, and " + path + " cannot be written");
-    const bool written = ::write(file, value.data(), value.size()) == static_cast<ssize_t>(value.size()) &&
-                         ::fsync(file) == 0;
+    const bool written =
+        ::write(file, value.data(), value.size()) == static_cast<ssize_t>(value.size()) && ::fsync(file) == 0;
     ::close(file);
     if (written) (void)!::link(aside.c_str(), path.c_str());
     ::unlink(aside.c_str());

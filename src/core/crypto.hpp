@@ -18,9 +18,7 @@ Mac sha256(std::string_view message);
 
 /// Compares in time that depends on the length alone.
 bool equal_in_constant_time(std::string_view a, std::string_view b);
-inline std::string_view as_text(const Mac& mac) {
-  return {reinterpret_cast<const char*>(mac.data()), mac.size()};
-}
+inline std::string_view as_text(const Mac& mac) { return {reinterpret_cast<const char*>(mac.data()), mac.size()}; }
 
 /// base64url without padding; decoding accepts only what encoding writes (no padding, no white space, unused bits 0).
 std::string to_base64url(std::string_view bytes);

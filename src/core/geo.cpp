@@ -35,7 +35,8 @@ Point blurred(std::string_view key, const Uuid& owner, Point place, double radiu
   const double from = place.latitude * radians;
   const double sine = std::sin(from) * std::cos(arc) + std::cos(from) * std::sin(arc) * std::cos(bearing);
   const double latitude = std::asin(std::clamp(sine, -1.0, 1.0));
-  const double turn = std::atan2(std::sin(bearing) * std::sin(arc) * std::cos(from), std::cos(arc) - std::sin(from) * sine);
+  const double turn =
+      std::atan2(std::sin(bearing) * std::sin(arc) * std::cos(from), std::cos(arc) - std::sin(from) * sine);
   const double longitude = std::remainder(place.longitude + turn / radians, 360.0);
   // To six decimals (0.1 m), as people write coordinates.
   return {std::round(latitude / radians * 1e6) / 1e6, std::clamp(std::round(longitude * 1e6) / 1e6, -180.0, 180.0)};

@@ -7,8 +7,8 @@
 #include <atomic>
 #include <memory>
 
-#include "core/time.hpp"
 #include "core/json_text.hpp"
+#include "core/time.hpp"
 
 namespace hourz::log {
 namespace {

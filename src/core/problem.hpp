@@ -13,47 +13,47 @@
 namespace hourz {
 
 // word, status, title
-#define HOURZ_ERRORS(X)                                                                                 \
-  X(malformed_request, 400, "The request cannot be read")                                               \
-  X(malformed_json, 400, "The body is not JSON")                                                        \
-  X(duplicate_parameter, 400, "A query parameter stands twice")                                         \
-  X(invalid_cursor, 400, "The cursor is not one that this list gave")                                   \
-  X(invalid_idempotency_key, 400, "The idempotency key is not 1 to 255 visible characters")              \
-  X(unauthenticated, 401, "A valid access token is needed")                                             \
-  X(invalid_credentials, 401, "Email or password is wrong")                                             \
-  X(token_expired, 401, "The token has ended")                                                          \
-  X(token_invalid, 401, "The token is not valid")                                                       \
-  X(token_reused, 401, "The refresh token was used before; the session has ended")                      \
-  X(session_ended, 401, "The session has ended")                                                        \
-  X(forbidden, 403, "This is not yours to do")                                                          \
-  X(account_suspended, 403, "The account is suspended")                                                 \
-  X(not_found, 404, "There is no such thing")                                                           \
-  X(method_not_allowed, 405, "The resource does not know this method")                                  \
-  X(request_timeout, 408, "The request took too long to arrive")                                        \
-  X(email_taken, 409, "There is an account with this email")                                            \
-  X(profile_already_set_up, 409, "The profile is set up already")                                       \
-  X(location_required, 409, "Set a location first")                                                     \
-  X(own_gig, 409, "The gig is your own")                                                                \
-  X(gig_already_taken, 409, "Another helper was faster")                                                \
-  X(gig_not_open, 409, "The gig is no longer open")                                                     \
-  X(gig_not_editable, 409, "The gig can be changed only while it is pending")                           \
-  X(invalid_transition, 409, "The gig cannot go there from where it is")                                \
-  X(idempotency_in_progress, 409, "The first request with this idempotency key is still running")       \
-  X(length_required, 411, "A Content-Length is needed")                                                 \
-  X(precondition_failed, 412, "The resource has changed since it was read")                             \
-  X(body_too_large, 413, "The body is larger than this resource takes")                                 \
-  X(target_too_long, 414, "The request target is too long")                                             \
-  X(unsupported_media_type, 415, "The resource does not take this media type")                          \
-  X(expectation_failed, 417, "The expectation is not one the server knows")                             \
-  X(misdirected_request, 421, "The request is for another host")                                        \
-  X(validation_failed, 422, "Some fields are not valid")                                                \
-  X(idempotency_key_reused, 422, "The idempotency key was used with another request")                   \
-  X(rate_limited, 429, "Too many requests")                                                             \
-  X(headers_too_large, 431, "The header section is too large")                                          \
-  X(internal_error, 500, "Something went wrong on our side")                                            \
-  X(not_implemented, 501, "The server does not know this method or transfer coding")                    \
-  X(service_unavailable, 503, "The service cannot answer just now")                                     \
-  X(overloaded, 503, "The service has more work than it can take just now")                             \
+#define HOURZ_ERRORS(X)                                                                           \
+  X(malformed_request, 400, "The request cannot be read")                                         \
+  X(malformed_json, 400, "The body is not JSON")                                                  \
+  X(duplicate_parameter, 400, "A query parameter stands twice")                                   \
+  X(invalid_cursor, 400, "The cursor is not one that this list gave")                             \
+  X(invalid_idempotency_key, 400, "The idempotency key is not 1 to 255 visible characters")       \
+  X(unauthenticated, 401, "A valid access token is needed")                                       \
+  X(invalid_credentials, 401, "Email or password is wrong")                                       \
+  X(token_expired, 401, "The token has ended")                                                    \
+  X(token_invalid, 401, "The token is not valid")                                                 \
+  X(token_reused, 401, "The refresh token was used before; the session has ended")                \
+  X(session_ended, 401, "The session has ended")                                                  \
+  X(forbidden, 403, "This is not yours to do")                                                    \
+  X(account_suspended, 403, "The account is suspended")                                           \
+  X(not_found, 404, "There is no such thing")                                                     \
+  X(method_not_allowed, 405, "The resource does not know this method")                            \
+  X(request_timeout, 408, "The request took too long to arrive")                                  \
+  X(email_taken, 409, "There is an account with this email")                                      \
+  X(profile_already_set_up, 409, "The profile is set up already")                                 \
+  X(location_required, 409, "Set a location first")                                               \
+  X(own_gig, 409, "The gig is your own")                                                          \
+  X(gig_already_taken, 409, "Another helper was faster")                                          \
+  X(gig_not_open, 409, "The gig is no longer open")                                               \
+  X(gig_not_editable, 409, "The gig can be changed only while it is pending")                     \
+  X(invalid_transition, 409, "The gig cannot go there from where it is")                          \
+  X(idempotency_in_progress, 409, "The first request with this idempotency key is still running") \
+  X(length_required, 411, "A Content-Length is needed")                                           \
+  X(precondition_failed, 412, "The resource has changed since it was read")                       \
+  X(body_too_large, 413, "The body is larger than this resource takes")                           \
+  X(target_too_long, 414, "The request target is too long")                                       \
+  X(unsupported_media_type, 415, "The resource does not take this media type")                    \
+  X(expectation_failed, 417, "The expectation is not one the server knows")                       \
+  X(misdirected_request, 421, "The request is for another host")                                  \
+  X(validation_failed, 422, "Some fields are not valid")                                          \
+  X(idempotency_key_reused, 422, "The idempotency key was used with another request")             \
+  X(rate_limited, 429, "Too many requests")                                                       \
+  X(headers_too_large, 431, "The header section is too large")                                    \
+  X(internal_error, 500, "Something went wrong on our side")                                      \
+  X(not_implemented, 501, "The server does not know this method or transfer coding")              \
+  X(service_unavailable, 503, "The service cannot answer just now")                               \
+  X(overloaded, 503, "The service has more work than it can take just now")                       \
   X(deadline_exceeded, 503, "The answer was not ready in time; it may or may not have taken effect")
 
 enum class ErrorCode {
@@ -86,10 +86,10 @@ struct Fault {
 
 struct Problem : std::exception {
   ErrorCode code;
-  std::string detail;                    ///< a sentence for the caller; the table's title when empty
-  std::vector<Fault> faults;             ///< of a 422, every one
-  boost::json::object extra;             ///< further members, as `current_status`
-  std::optional<int> retry_after_s;      ///< of a 429 or 503
+  std::string detail;                ///< a sentence for the caller; the table's title when empty
+  std::vector<Fault> faults;         ///< of a 422, every one
+  boost::json::object extra;         ///< further members, as `current_status`
+  std::optional<int> retry_after_s;  ///< of a 429 or 503
   std::vector<std::pair<std::string, std::string>> headers;  ///< as `Allow`
 
   explicit Problem(ErrorCode error, std::string text = {}) : code(error), detail(std::move(text)) {}

@@ -37,14 +37,14 @@ class Call {
   const RequestHead& head;
   db::Client& database;
   std::string request_id;
-  std::string address;                 ///< the client's, as rate limits and sessions see it
+  std::string address;  ///< the client's, as rate limits and sessions see it
   std::optional<Caller> caller;
   reflect::Pairs path_parameters;
-  std::string_view query;              ///< as sent, without `?`
+  std::string_view query;  ///< as sent, without `?`
   std::string body;
-  std::string_view content_type;       ///< in lower case, without parameters; empty when none was sent
+  std::string_view content_type;  ///< in lower case, without parameters; empty when none was sent
   Response response;
-  std::optional<std::int64_t> version; ///< of the resource answered with: the front of its ETag
+  std::optional<std::int64_t> version;  ///< of the resource answered with: the front of its ETag
 
   /// The caller's id; only where the endpoint's access is not `anyone`.
   const Uuid& user() const { return caller->user_id; }

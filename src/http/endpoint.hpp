@@ -39,18 +39,18 @@ class Errors {
 
 struct Endpoint {
   Method method = Method::get;
-  std::string_view path;         ///< `/api/gigs/{id}`; with and without a trailing slash
-  std::string_view name;         ///< `gigs.read`: operationId, metric label and log field
+  std::string_view path;  ///< `/api/gigs/{id}`; with and without a trailing slash
+  std::string_view name;  ///< `gigs.read`: operationId, metric label and log field
   std::string_view summary;
   std::string_view description = {};
   Access access = Access::user;
   Effect effect = Effect::read;
   RateClass rate = RateClass::standard;
-  int status = 200;              ///< of success
+  int status = 200;  ///< of success
   Errors errors = {};
-  bool etag = false;             ///< a read of a single resource: ETag and If-None-Match
-  bool if_match = false;         ///< a change that honours If-Match
-  bool idempotent = true;        ///< of a POST that changes: false where the answer holds secrets that must not be stored
+  bool etag = false;       ///< a read of a single resource: ETag and If-None-Match
+  bool if_match = false;   ///< a change that honours If-Match
+  bool idempotent = true;  ///< of a POST that changes: false where the answer holds secrets that must not be stored
   std::uint64_t body_limit = 65536;
 };
 

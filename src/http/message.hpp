@@ -26,7 +26,7 @@ struct RequestHead {
   std::string target;       ///< path and query as sent, without scheme and authority
   std::vector<Header> headers;
   std::optional<std::uint64_t> content_length;
-  std::string peer;         ///< the peer's address in text, without port
+  std::string peer;  ///< the peer's address in text, without port
 
   /// The value of a field, or nothing. `name` in lower case.
   std::optional<std::string_view> header(std::string_view name) const {

@@ -135,7 +135,10 @@ object operation_of(const Bound& bound, reflect::SchemaBook& book) {
 }
 
 object parameter(std::string_view name, std::string_view description, object schema) {
-  return {{"name", name}, {"in", "header"}, {"required", false}, {"description", description},
+  return {{"name", name},
+          {"in", "header"},
+          {"required", false},
+          {"description", description},
           {"schema", std::move(schema)}};
 }
 
@@ -198,39 +201,43 @@ object openapi_document(const Router& router) {
   return {
       {"openapi", "3.1.0"},
       {"info",
-       object{{"title", "Hourz"},
-              {"version", "1.0.0"},
-              {"summary", "Gigs of an hour or more, from people nearby."},
-              {"description",
-               "Seekers post gigs on a map, Helpers nearby accept them. JSON in UTF-8; times are RFC 3339 in UTC; money "
-               "is a number of baht with at most two decimals; distances are kilometres. Every error is a problem "
-               "document (RFC 9457) with a stable `code`. A path with and without a trailing slash is the same "
-               "resource; PATCH is the same as PUT; HEAD and OPTIONS work wherever GET does. Enum values are accepted "
-               "in any case."},
-              {"license", object{{"name", "MIT"}, {"identifier", "MIT"}}},
-              {"contact", object{{"name", "Hourz"}, {"url", "https://github.com/hourz"}}}}},
+       object{
+           {"title", "Hourz"},
+           {"version", "1.0.0"},
+           {"summary", "Gigs of an hour or more, from people nearby."},
+           {"description",
+            "Seekers post gigs on a map, Helpers nearby accept them. JSON in UTF-8; times are RFC 3339 in UTC; money "
+            "is a number of baht with at most two decimals; distances are kilometres. Every error is a problem "
+            "document (RFC 9457) with a stable `code`. A path with and without a trailing slash is the same "
+            "resource; PATCH is the same as PUT; HEAD and OPTIONS work wherever GET does. Enum values are accepted "
+            "in any case."},
+           {"license", object{{"name", "MIT"}, {"identifier", "MIT"}}},
+           {"contact", object{{"name", "Hourz"}, {"url", "https://github.com/hourz"}}}}},
       {"servers", array{object{{"url", "/"}, {"description", "this server"}}}},
       {"tags", std::move(tags)},
       {"paths", std::move(all_paths)},
       {"components",
-       object{{"schemas", std::move(schemas)},
-              {"securitySchemes",
-               object{{"bearer", object{{"type", "http"}, {"scheme", "bearer"}, {"bearerFormat", "JWT"},
-                                        {"description", "The access token of POST /api/auth/login."}}}}},
-              {"parameters",
-               object{{"Idempotency-Key",
-                       parameter("Idempotency-Key",
-                                 "Makes a retry harmless: the same key, caller and body gives the first answer again for "
-                                 "24 hours, with `Idempotency-Replayed: true`. Kept are successes and 402, 404 and 409; "
-                                 "other errors changed nothing and leave the key free.",
-                                 object{{"type", "string"}, {"minLength", 1}, {"maxLength", 255}})},
-                      {"If-Match", parameter("If-Match", "Change only this version; else 412.",
-                                             object{{"type", "string"}})},
-                      {"If-None-Match", parameter("If-None-Match", "Answer 304 when it is still this version.",
-                                                  object{{"type", "string"}})}}},
-              {"headers", object{{"X-Request-Id", header("Names this request in logs; the caller's own when sane.")},
-                                 {"Location", header("Where the new resource is.")},
-                                 {"ETag", header("Version of the resource.")}}}}}};
+       object{
+           {"schemas", std::move(schemas)},
+           {"securitySchemes",
+            object{{"bearer", object{{"type", "http"},
+                                     {"scheme", "bearer"},
+                                     {"bearerFormat", "JWT"},
+                                     {"description", "The access token of POST /api/auth/login."}}}}},
+           {"parameters",
+            object{
+                {"Idempotency-Key",
+                 parameter("Idempotency-Key",
+                           "Makes a retry harmless: the same key, caller and body gives the first answer again for "
+                           "24 hours, with `Idempotency-Replayed: true`. Kept are successes and 402, 404 and 409; "
+                           "other errors changed nothing and leave the key free.",
+                           object{{"type", "string"}, {"minLength", 1}, {"maxLength", 255}})},
+                {"If-Match", parameter("If-Match", "Change only this version; else 412.", object{{"type", "string"}})},
+                {"If-None-Match",
+                 parameter("If-None-Match", "Answer 304 when it is still this version.", object{{"type", "string"}})}}},
+           {"headers", object{{"X-Request-Id", header("Names this request in logs; the caller's own when sane.")},
+                              {"Location", header("Where the new resource is.")},
+                              {"ETag", header("Version of the resource.")}}}}}};
 }
 
 std::string to_pretty_json(const boost::json::value& value) {

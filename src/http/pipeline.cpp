@@ -90,10 +90,14 @@ Problem to_problem(const db::Error& error, const PipelineParts& parts) {
     }
     case db::ErrorKind::unavailable:
     case db::ErrorKind::out_of_space:
-    case db::ErrorKind::retryable: return Problem(ErrorCode::service_unavailable).retry_after(1);
-    case db::ErrorKind::timeout: return Problem(ErrorCode::overloaded).retry_after(1);
-    case db::ErrorKind::outcome_unknown: return Problem(ErrorCode::deadline_exceeded).retry_after(1);
-    case db::ErrorKind::other: break;
+    case db::ErrorKind::retryable:
+      return Problem(ErrorCode::service_unavailable).retry_after(1);
+    case db::ErrorKind::timeout:
+      return Problem(ErrorCode::overloaded).retry_after(1);
+    case db::ErrorKind::outcome_unknown:
+      return Problem(ErrorCode::deadline_exceeded).retry_after(1);
+    case db::ErrorKind::other:
+      break;
   }
   return Problem(ErrorCode::internal_error);
 }
@@ -232,9 +236,9 @@ void Pipeline::conclude(Ticket& ticket, Response& response) {
   response.fixed_headers = own_policy ? fixed_headers : private_headers;
   if (ticket.rated) {
     const RateRule rule = RateLimiter::rule_of(endpoint->rate);
-    response.headers.emplace_back("RateLimit-Policy", "\"" + std::string(rule.name) + "\";q=" +
-                                                          std::to_string(rule.requests) + ";w=" +
-                                                          std::to_string(rule.window.count()));
+    response.headers.emplace_back("RateLimit-Policy", "\"" + std::string(rule.name) +
+                                                          "\";q=" + std::to_string(rule.requests) +
+                                                          ";w=" + std::to_string(rule.window.count()));
     response.headers.emplace_back("RateLimit", "\"" + std::string(rule.name) +
                                                    "\";r=" + std::to_string(ticket.rate.remaining) +
                                                    ";t=" + std::to_string(ticket.rate.reset_s));
@@ -282,8 +286,8 @@ Awaitable<void> Pipeline::authorize(Ticket& ticket) {
     if (endpoint.access == Access::admin && ticket.caller->role != Role::ADMIN) throw Problem(ErrorCode::forbidden);
   }
   if (endpoint.rate != RateClass::none && parts_.limiter.enabled()) {
-    ticket.rate = parts_.limiter.take(endpoint.rate,
-                                      ticket.caller ? to_string(ticket.caller->user_id) : ticket.head.peer);
+    ticket.rate =
+        parts_.limiter.take(endpoint.rate, ticket.caller ? to_string(ticket.caller->user_id) : ticket.head.peer);
     ticket.rated = true;
     if (!ticket.rate.allowed) throw Problem(ErrorCode::rate_limited).retry_after(ticket.rate.reset_s);
   }
@@ -356,9 +360,9 @@ Awaitable<bool> Pipeline::replay_or_claim(Call& call, const std::string& key, co
     throw Problem(ErrorCode::idempotency_key_reused);
   }
   call.response.status = saved->status;
-  call.response.content_type = saved->body.empty()       ? ""
-                               : saved->status >= 400    ? "application/problem+json"
-                                                         : "application/json";
+  call.response.content_type = saved->body.empty()    ? ""
+                               : saved->status >= 400 ? "application/problem+json"
+                                                      : "application/json";
   call.response.body = std::move(saved->body);
   for (std::string_view rest = saved->headers; !rest.empty();) {
     const auto end = rest.find('\n');
@@ -390,10 +394,10 @@ Awaitable<void> Pipeline::attempt_with_key(Ticket& ticket, Call& call, std::stri
   }
   std::string headers;
   for (const auto& [name, value] : call.response.headers) headers += name + ":" + value + "\n";
-  const auto saved = co_await db::run(*call.transaction, idempotency_save,
-                                      AnswerToSave{call.caller ? call.caller->user_id : Uuid{}, key,
-                                                   db::Bytes{fingerprint}, call.response.status, headers,
-                                                   call.response.body});
+  const auto saved =
+      co_await db::run(*call.transaction, idempotency_save,
+                       AnswerToSave{call.caller ? call.caller->user_id : Uuid{}, key, db::Bytes{fingerprint},
+                                    call.response.status, headers, call.response.body});
   // Somebody committed the same key between our look and our save: run again, and find it.
   if (saved == 0) throw db::Error(db::ErrorKind::retryable, "an idempotency key appeared meanwhile");
 }

@@ -27,8 +27,8 @@ struct PipelineParts {
   const Router& router;
   Metrics& metrics;
   RateLimiter& limiter;
-  std::string fingerprint_key;                                     ///< for idempotency fingerprints
-  std::map<std::string, ErrorCode, std::less<>> constraint_errors; ///< names of constraints that are a client's error
+  std::string fingerprint_key;                                      ///< for idempotency fingerprints
+  std::map<std::string, ErrorCode, std::less<>> constraint_errors;  ///< names of constraints that are a client's error
 };
 
 class Pipeline final : public Service {

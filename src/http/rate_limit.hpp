@@ -21,7 +21,7 @@ struct RateRule {
 struct RateVerdict {
   bool allowed = true;
   int remaining = 0;
-  int reset_s = 0;        ///< until the full quota is there again; of a refusal: until the next request is allowed
+  int reset_s = 0;  ///< until the full quota is there again; of a refusal: until the next request is allowed
 };
 
 class RateLimiter {

@@ -7,14 +7,22 @@ namespace hourz::http {
 
 std::string_view to_text(Method method) {
   switch (method) {
-    case Method::get: return "GET";
-    case Method::head: return "HEAD";
-    case Method::post: return "POST";
-    case Method::put: return "PUT";
-    case Method::patch: return "PATCH";
-    case Method::del: return "DELETE";
-    case Method::options: return "OPTIONS";
-    case Method::other: break;
+    case Method::get:
+      return "GET";
+    case Method::head:
+      return "HEAD";
+    case Method::post:
+      return "POST";
+    case Method::put:
+      return "PUT";
+    case Method::patch:
+      return "PATCH";
+    case Method::del:
+      return "DELETE";
+    case Method::options:
+      return "OPTIONS";
+    case Method::other:
+      break;
   }
   return "OTHER";
 }
@@ -124,8 +132,8 @@ void refuse_body(const Call& call) {
     faults.push_back({"", "wrong_type", "must be an object"});
   } else {
     for (const auto& pair : document.get_object()) {
-      faults.push_back({std::string(std::string_view(pair.key()).substr(0, 64)), "unknown_field",
-                        "is not a field of this request"});
+      faults.push_back(
+          {std::string(std::string_view(pair.key()).substr(0, 64)), "unknown_field", "is not a field of this request"});
     }
   }
   if (!faults.empty()) throw Problem(std::move(faults));

@@ -32,8 +32,8 @@ struct Bound {
   const Endpoint* endpoint;
   std::function<Awaitable<void>(Call&)> invoke;
   std::function<OperationSchemas(reflect::SchemaBook&)> describe;
-  std::size_t index;      ///< of the endpoint in the router
-  bool takes_body;        ///< of any kind
+  std::size_t index;  ///< of the endpoint in the router
+  bool takes_body;    ///< of any kind
   bool takes_form;
 };
 
@@ -63,7 +63,8 @@ class Router {
   std::vector<std::unique_ptr<Bound>> bounds_;
 };
 
-// --- how arguments are made -------------------------------------------------------------------------------------------
+// --- how arguments are made
+// -------------------------------------------------------------------------------------------
 
 /// Throws unsupported_media_type unless the body is JSON.
 void require_json(const Call& call);

@@ -29,7 +29,8 @@ bool parse_decimal(std::string_view text, double& out) {
 LeafResult check_real(double value, double min, double max, double step, double& out) {
   if (!std::isfinite(value)) return LeafFault{"not_finite", "must be a finite number"};
   if (value < min || value > max) return out_of_range(shown(min), shown(max));
-  if (step > 0 && std::remainder(value, step) != 0) return LeafFault{"not_a_step", "must be a multiple of " + shown(step)};
+  if (step > 0 && std::remainder(value, step) != 0)
+    return LeafFault{"not_a_step", "must be a multiple of " + shown(step)};
   out = value == 0 ? 0 : value;  // -0 is 0
   return {};
 }
@@ -136,7 +137,8 @@ LeafResult read_email(std::string_view text, std::string& out) {
   if (text.size() > 512 || !is_utf8(text) || find_forbidden(text)) return wrong;
   std::string folded = fold_case(normalise(text));
   const auto at = folded.find('@');
-  if (folded.size() > 254 || at == std::string::npos || at == 0 || at > 64 || folded.find('@', at + 1) != std::string::npos) {
+  if (folded.size() > 254 || at == std::string::npos || at == 0 || at > 64 ||
+      folded.find('@', at + 1) != std::string::npos) {
     return wrong;
   }
   const std::string_view local = std::string_view(folded).substr(0, at);
@@ -155,7 +157,8 @@ LeafResult read_email(std::string_view text, std::string& out) {
     const std::string_view label = host.substr(start, dot - start);
     if (label.empty() || label.size() > 63 || label.front() == '-' || label.back() == '-') return wrong;
     for (const char c : label) {
-      const bool fine = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || static_cast<unsigned char>(c) >= 0x80;
+      const bool fine =
+          (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || static_cast<unsigned char>(c) >= 0x80;
       if (!fine) return wrong;
     }
     start = dot + 1;

@@ -141,7 +141,9 @@ struct Leaf<double> {
 
 template <>
 struct Leaf<std::string> : StringLeaf<std::string, Leaf<std::string>> {
-  static LeafResult read_text(std::string_view text, std::string& out) { return reflect::read_text(text, 0, 65536, out); }
+  static LeafResult read_text(std::string_view text, std::string& out) {
+    return reflect::read_text(text, 0, 65536, out);
+  }
   static void write(std::string& out, const std::string& value) { append_json_string(out, value); }
   static json::object schema() { return {{"type", "string"}}; }
 };

@@ -172,9 +172,15 @@ std::optional<std::string> device_of(const Call& call) {
 // --- register, login -------------------------------------------------------------------------------------------------
 
 constexpr Endpoint register_account{
-    .method = Method::post, .path = "/api/auth/register", .name = "auth.register", .summary = "Make an account",
+    .method = Method::post,
+    .path = "/api/auth/register",
+    .name = "auth.register",
+    .summary = "Make an account",
     .description = "A password has 8 to 128 characters of any kind and is not among the commonest ones.",
-    .access = Access::anyone, .effect = Effect::change, .rate = RateClass::auth, .status = 201,
+    .access = Access::anyone,
+    .effect = Effect::change,
+    .rate = RateClass::auth,
+    .status = 201,
     .errors = {ErrorCode::email_taken, ErrorCode::overloaded}};
 
 Awaitable<users::User> post_register(Deps& deps, Call& call, Body<Register> body) {
@@ -191,11 +197,18 @@ Awaitable<users::User> post_register(Deps& deps, Call& call, Body<Register> body
 }
 
 constexpr Endpoint login{
-    .method = Method::post, .path = "/api/auth/login", .name = "auth.login", .summary = "Log in",
-    .description = "Takes JSON, or a form with `username` and `password` (OAuth2 password flow; other form fields are "
-                   "ignored). Wrong email and wrong password answer alike.",
-    .access = Access::anyone, .effect = Effect::change, .rate = RateClass::auth,
-    .errors = {ErrorCode::invalid_credentials, ErrorCode::account_suspended, ErrorCode::overloaded}, .idempotent = false};
+    .method = Method::post,
+    .path = "/api/auth/login",
+    .name = "auth.login",
+    .summary = "Log in",
+    .description =
+        "Takes JSON, or a form with `username` and `password` (OAuth2 password flow; other form fields are "
+        "ignored). Wrong email and wrong password answer alike.",
+    .access = Access::anyone,
+    .effect = Effect::change,
+    .rate = RateClass::auth,
+    .errors = {ErrorCode::invalid_credentials, ErrorCode::account_suspended, ErrorCode::overloaded},
+    .idempotent = false};
 
 Awaitable<TokenPair> post_login(Deps& deps, Call& call, FormOrBody<LoginForm, Login> body) {
   const auto* form = std::get_if<LoginForm>(&body.value);
@@ -222,11 +235,16 @@ Awaitable<TokenPair> post_login(Deps& deps, Call& call, FormOrBody<LoginForm, Lo
 // --- refresh ---------------------------------------------------------------------------------------------------------
 
 constexpr Endpoint refresh{
-    .method = Method::post, .path = "/api/auth/refresh", .name = "auth.refresh", .summary = "Take a new pair of tokens",
-    .description = "The refresh token stands in `Authorization: Bearer` with an empty body, or in the body. It rotates: "
-                   "presenting the current one moves the session on; presenting its parent before the successor was "
-                   "used gives that successor again; anything older ends the session.",
-    .access = Access::anyone, .effect = Effect::change,
+    .method = Method::post,
+    .path = "/api/auth/refresh",
+    .name = "auth.refresh",
+    .summary = "Take a new pair of tokens",
+    .description =
+        "The refresh token stands in `Authorization: Bearer` with an empty body, or in the body. It rotates: "
+        "presenting the current one moves the session on; presenting its parent before the successor was "
+        "used gives that successor again; anything older ends the session.",
+    .access = Access::anyone,
+    .effect = Effect::change,
     .errors = {ErrorCode::token_invalid, ErrorCode::token_reused, ErrorCode::session_ended,
                ErrorCode::account_suspended},
     .idempotent = false};
@@ -266,10 +284,18 @@ Awaitable<TokenPair> post_refresh(Deps& deps, Call& call, OptionalBody<RefreshBo
 
 // --- logout, sessions ------------------------------------------------------------------------------------------------
 
-constexpr Endpoint logout{.method = Method::post, .path = "/api/auth/logout", .name = "auth.logout",
-                          .summary = "End this session", .effect = Effect::change, .status = 204};
-constexpr Endpoint logout_by_delete{.method = Method::del, .path = "/api/auth/logout", .name = "auth.logout_by_delete",
-                                    .summary = "End this session", .effect = Effect::change, .status = 204};
+constexpr Endpoint logout{.method = Method::post,
+                          .path = "/api/auth/logout",
+                          .name = "auth.logout",
+                          .summary = "End this session",
+                          .effect = Effect::change,
+                          .status = 204};
+constexpr Endpoint logout_by_delete{.method = Method::del,
+                                    .path = "/api/auth/logout",
+                                    .name = "auth.logout_by_delete",
+                                    .summary = "End this session",
+                                    .effect = Effect::change,
+                                    .status = 204};
 
 void revoke_after(Deps& deps, Call& call) {
   call.after_commit([&revocations = deps.revocations, user = call.user()] { revocations.bump(user); });
@@ -282,7 +308,9 @@ Awaitable<NoContent> end_this(Deps& deps, Call& call) {
   co_return NoContent{};
 }
 
-constexpr Endpoint list_sessions{.method = Method::get, .path = "/api/auth/sessions", .name = "auth.sessions",
+constexpr Endpoint list_sessions{.method = Method::get,
+                                 .path = "/api/auth/sessions",
+                                 .name = "auth.sessions",
                                  .summary = "The caller's live sessions, newest first"};
 
 Awaitable<SessionList> get_sessions(Deps&, Call& call) {
@@ -295,8 +323,12 @@ Awaitable<SessionList> get_sessions(Deps&, Call& call) {
   co_return list;
 }
 
-constexpr Endpoint end_one{.method = Method::del, .path = "/api/auth/sessions/{id}", .name = "auth.end_session",
-                           .summary = "End one of the caller's sessions", .effect = Effect::change, .status = 204,
+constexpr Endpoint end_one{.method = Method::del,
+                           .path = "/api/auth/sessions/{id}",
+                           .name = "auth.end_session",
+                           .summary = "End one of the caller's sessions",
+                           .effect = Effect::change,
+                           .status = 204,
                            .errors = {ErrorCode::not_found}};
 
 Awaitable<NoContent> delete_session(Deps& deps, Call& call, Path<SessionPath> path) {
@@ -306,8 +338,11 @@ Awaitable<NoContent> delete_session(Deps& deps, Call& call, Path<SessionPath> pa
   co_return NoContent{};
 }
 
-constexpr Endpoint end_all_others{.method = Method::del, .path = "/api/auth/sessions", .name = "auth.end_other_sessions",
-                                  .summary = "End all of the caller's sessions but this one", .effect = Effect::change,
+constexpr Endpoint end_all_others{.method = Method::del,
+                                  .path = "/api/auth/sessions",
+                                  .name = "auth.end_other_sessions",
+                                  .summary = "End all of the caller's sessions but this one",
+                                  .effect = Effect::change,
                                   .status = 204};
 
 Awaitable<NoContent> delete_others(Deps& deps, Call& call) {
@@ -319,9 +354,13 @@ Awaitable<NoContent> delete_others(Deps& deps, Call& call) {
 
 // --- password, profile set-up ----------------------------------------------------------------------------------------
 
-constexpr Endpoint change_password{.method = Method::put, .path = "/api/auth/password", .name = "auth.change_password",
+constexpr Endpoint change_password{.method = Method::put,
+                                   .path = "/api/auth/password",
+                                   .name = "auth.change_password",
                                    .summary = "Change the password; every other session ends",
-                                   .effect = Effect::change, .rate = RateClass::auth, .status = 204,
+                                   .effect = Effect::change,
+                                   .rate = RateClass::auth,
+                                   .status = 204,
                                    .errors = {ErrorCode::invalid_credentials, ErrorCode::overloaded}};
 
 Awaitable<NoContent> put_password(Deps& deps, Call& call, Body<ChangePassword> body) {
@@ -340,8 +379,11 @@ Awaitable<NoContent> put_password(Deps& deps, Call& call, Body<ChangePassword> b
   co_return NoContent{};
 }
 
-constexpr Endpoint profile_setup{.method = Method::put, .path = "/api/auth/profile-setup", .name = "auth.profile_setup",
-                                 .summary = "Fill in the profile for the first time", .effect = Effect::change,
+constexpr Endpoint profile_setup{.method = Method::put,
+                                 .path = "/api/auth/profile-setup",
+                                 .name = "auth.profile_setup",
+                                 .summary = "Fill in the profile for the first time",
+                                 .effect = Effect::change,
                                  .errors = {ErrorCode::profile_already_set_up}};
 
 Awaitable<users::User> put_profile_setup(Deps&, Call& call, Body<ProfileSetup> body) {
@@ -354,8 +396,11 @@ Awaitable<users::User> put_profile_setup(Deps&, Call& call, Body<ProfileSetup> b
   co_return std::move(*user);
 }
 
-constexpr Endpoint read_me{.method = Method::get, .path = "/api/auth/me", .name = "auth.me",
-                           .summary = "The caller's own profile", .etag = true};
+constexpr Endpoint read_me{.method = Method::get,
+                           .path = "/api/auth/me",
+                           .name = "auth.me",
+                           .summary = "The caller's own profile",
+                           .etag = true};
 
 Awaitable<users::User> get_me(Deps&, Call& call) { co_return co_await users::own(call.db(), call.user()); }
 
@@ -378,9 +423,12 @@ void install(http::Router& router, Deps& deps) {
 Awaitable<http::Caller> SessionAuthenticator::authenticate(db::Client& database, std::string_view token) {
   AccessClaims claims;
   switch (tokens_.read_access(token, now().microseconds / 1'000'000, claims)) {
-    case TokenFault::none: break;
-    case TokenFault::expired: throw Problem(ErrorCode::token_expired);
-    case TokenFault::malformed: throw Problem(ErrorCode::token_invalid);
+    case TokenFault::none:
+      break;
+    case TokenFault::expired:
+      throw Problem(ErrorCode::token_expired);
+    case TokenFault::malformed:
+      throw Problem(ErrorCode::token_invalid);
   }
   const auto moment = std::chrono::steady_clock::now();
   // Read before the database is asked: a session that ends meanwhile is then not kept as alive.

@@ -145,7 +145,8 @@ std::optional<Fault> weakness_of(std::string_view password, std::string_view ema
   };
   // "password1234": a common word is no better for some digits behind it.
   std::string_view stem = folded;
-  while (!stem.empty() && !((stem.back() >= 'a' && stem.back() <= 'z') || static_cast<unsigned char>(stem.back()) >= 0x80)) {
+  while (!stem.empty() &&
+         !((stem.back() >= 'a' && stem.back() <= 'z') || static_cast<unsigned char>(stem.back()) >= 0x80)) {
     stem.remove_suffix(1);
   }
   if (is_common(folded) || (stem.size() >= 6 && is_common(stem))) {

@@ -48,7 +48,7 @@ Tokens::Tokens(const Config& config)
 }
 
 std::string Tokens::make_access(const AccessClaims& claims) const {
-  const Claims all{issuer_, audience_, claims.user_id, claims.session_id, {claims.issued_at}, {claims.expires_at},
+  const Claims all{issuer_,    audience_, claims.user_id, claims.session_id, {claims.issued_at}, {claims.expires_at},
                    make_uuid()};
   std::string token = keys_.front().header + "." + to_base64url(reflect::to_json(all));
   const Mac mac = hmac_sha256(keys_.front().secret, token);

@@ -28,7 +28,8 @@ Circle circle_around(const Box& box) {
   if (width >= 180) return {middle, whole_earth_m};
   double radius_m = 0;
   const double west = middle.longitude - width / 2;
-  for (const double latitude : {box.min_latitude, box.max_latitude, std::clamp(0.0, box.min_latitude, box.max_latitude)}) {
+  for (const double latitude :
+       {box.min_latitude, box.max_latitude, std::clamp(0.0, box.min_latitude, box.max_latitude)}) {
     radius_m = std::max(radius_m, sphere_distance_m(middle, {latitude, west}));
     radius_m = std::max(radius_m, sphere_distance_m(middle, {latitude, middle.longitude}));
   }

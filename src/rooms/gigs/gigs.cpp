@@ -157,8 +157,12 @@ struct GigPath {
 };
 BOOST_DESCRIBE_STRUCT(GigPath, (), (id))
 
-constexpr Endpoint create_gig{.method = Method::post, .path = "/api/gigs", .name = "gigs.create",
-                              .summary = "Post a gig", .effect = Effect::change, .status = 201};
+constexpr Endpoint create_gig{.method = Method::post,
+                              .path = "/api/gigs",
+                              .name = "gigs.create",
+                              .summary = "Post a gig",
+                              .effect = Effect::change,
+                              .status = 201};
 
 void place(const Deps& deps, NewRow& row, const Uuid& seeker, Point point) {
   const Point shown = blurred(deps.blur_key, seeker, point, static_cast<double>(deps.config.location_blur_m));
@@ -233,8 +237,12 @@ Awaitable<Gig> post_gig(Deps& deps, Call& call, Body<CreateGig> body) {
 
 // --- reading ---------------------------------------------------------------------------------------------------------
 
-constexpr Endpoint read_gig{.method = Method::get, .path = "/api/gigs/{id}", .name = "gigs.read",
-                            .summary = "Read a gig", .errors = {ErrorCode::not_found}, .etag = true};
+constexpr Endpoint read_gig{.method = Method::get,
+                            .path = "/api/gigs/{id}",
+                            .name = "gigs.read",
+                            .summary = "Read a gig",
+                            .errors = {ErrorCode::not_found},
+                            .etag = true};
 
 Awaitable<Gig> get_gig(Deps&, Call& call, Path<GigPath> path) {
   const Viewed viewed{path->id, call.user()};
@@ -250,7 +258,9 @@ struct EventList {
 };
 BOOST_DESCRIBE_STRUCT(EventList, (), (events, next_cursor))
 
-constexpr Endpoint list_events{.method = Method::get, .path = "/api/gigs/{id}/events", .name = "gigs.events",
+constexpr Endpoint list_events{.method = Method::get,
+                               .path = "/api/gigs/{id}/events",
+                               .name = "gigs.events",
                                .summary = "The history of a gig, for its two sides",
                                .errors = {ErrorCode::not_found, ErrorCode::forbidden}};
 
@@ -283,8 +293,11 @@ struct MyGigsPosition {
 };
 BOOST_DESCRIBE_STRUCT(MyGigsPosition, (), (user, as, status, before, before_id))
 
-constexpr Endpoint my_gigs{.method = Method::get, .path = "/api/gigs/my-gigs", .name = "gigs.mine",
-                           .summary = "The caller's own gigs, newest first", .errors = {ErrorCode::invalid_cursor}};
+constexpr Endpoint my_gigs{.method = Method::get,
+                           .path = "/api/gigs/my-gigs",
+                           .name = "gigs.mine",
+                           .summary = "The caller's own gigs, newest first",
+                           .errors = {ErrorCode::invalid_cursor}};
 
 constexpr Uuid last_uuid() {
   Uuid id;
@@ -345,11 +358,14 @@ BOOST_DESCRIBE_STRUCT(ChangeGig, (),
                       (title, description, category, duration_hours, budget, latitude, longitude, address_text,
                        image_urls, starts_at, expires_at))
 
-constexpr Endpoint change_gig{
-    .method = Method::put, .path = "/api/gigs/{id}", .name = "gigs.change",
-    .summary = "Change some fields of a pending gig of the caller's",
-    .description = "Fields that are left out stay; null clears.", .effect = Effect::change,
-    .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::gig_not_editable}, .if_match = true};
+constexpr Endpoint change_gig{.method = Method::put,
+                              .path = "/api/gigs/{id}",
+                              .name = "gigs.change",
+                              .summary = "Change some fields of a pending gig of the caller's",
+                              .description = "Fields that are left out stay; null clears.",
+                              .effect = Effect::change,
+                              .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::gig_not_editable},
+                              .if_match = true};
 
 boost::json::string name_of(Status status) { return boost::describe::enum_to_string(status, ""); }
 
@@ -422,9 +438,9 @@ Problem refusal_of(const LockedRow& gig, Status to, Side who) {
   if (who == Side::stranger) return Problem(ErrorCode::forbidden, "Only the two sides of a gig can move it.");
   boost::json::array allowed;
   for (const Status status : allowed_from(gig.status, who)) allowed.push_back(name_of(status));
-  Problem problem(ErrorCode::invalid_transition, std::string("The gig is ") + boost::describe::enum_to_string(gig.status, "") +
-                                                     " and cannot become " +
-                                                     boost::describe::enum_to_string(to, "") + " by you.");
+  Problem problem(ErrorCode::invalid_transition,
+                  std::string("The gig is ") + boost::describe::enum_to_string(gig.status, "") + " and cannot become " +
+                      boost::describe::enum_to_string(to, "") + " by you.");
   problem.extra["current_status"] = name_of(gig.status);
   problem.extra["allowed"] = std::move(allowed);
   return problem;
@@ -450,7 +466,9 @@ Awaitable<CardRow> step(db::Executor& db, const Call* call, Uuid id, Uuid user, 
 }
 
 constexpr Endpoint accept_gig{
-    .method = Method::post, .path = "/api/gigs/{id}/accept", .name = "gigs.accept",
+    .method = Method::post,
+    .path = "/api/gigs/{id}/accept",
+    .name = "gigs.accept",
     .summary = "Accept a gig: the first helper gets it, every other 409",
     .effect = Effect::change,
     .errors = {ErrorCode::not_found, ErrorCode::gig_already_taken, ErrorCode::own_gig, ErrorCode::gig_not_open}};
@@ -465,10 +483,12 @@ struct Reason {
 };
 BOOST_DESCRIBE_STRUCT(Reason, (), (reason))
 
-constexpr Endpoint withdraw_gig{
-    .method = Method::post, .path = "/api/gigs/{id}/withdraw", .name = "gigs.withdraw",
-    .summary = "The helper steps back; the gig is pending again", .effect = Effect::change,
-    .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_transition}};
+constexpr Endpoint withdraw_gig{.method = Method::post,
+                                .path = "/api/gigs/{id}/withdraw",
+                                .name = "gigs.withdraw",
+                                .summary = "The helper steps back; the gig is pending again",
+                                .effect = Effect::change,
+                                .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_transition}};
 
 Awaitable<Gig> post_withdraw(Deps&, Call& call, Path<GigPath> path, OptionalBody<Reason> body) {
   auto row = co_await step(call.db(), &call, path->id, call.user(), Status::PENDING, value_of(body->reason));
@@ -482,11 +502,14 @@ struct SetStatus {
 BOOST_DESCRIBE_STRUCT(SetStatus, (), (status, reason))
 
 constexpr Endpoint set_status{
-    .method = Method::put, .path = "/api/gigs/{id}/status", .name = "gigs.set_status",
+    .method = Method::put,
+    .path = "/api/gigs/{id}/status",
+    .name = "gigs.set_status",
     .summary = "Take a gig to another state",
-    .description = "PENDING to ACCEPTED by any helper, to CANCELLED by the seeker; ACCEPTED to PENDING by the helper, to "
-                   "IN_PROGRESS by either, to CANCELLED by the seeker; IN_PROGRESS to COMPLETED by either, to CANCELLED "
-                   "by either with a reason. Anything else is 409 with `current_status` and `allowed`.",
+    .description =
+        "PENDING to ACCEPTED by any helper, to CANCELLED by the seeker; ACCEPTED to PENDING by the helper, to "
+        "IN_PROGRESS by either, to CANCELLED by the seeker; IN_PROGRESS to COMPLETED by either, to CANCELLED "
+        "by either with a reason. Anything else is 409 with `current_status` and `allowed`.",
     .effect = Effect::change,
     .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_transition, ErrorCode::gig_already_taken,
                ErrorCode::own_gig, ErrorCode::gig_not_open},
@@ -497,10 +520,14 @@ Awaitable<Gig> put_status(Deps&, Call& call, Path<GigPath> path, Body<SetStatus>
   co_return answer_with(call, std::move(row));
 }
 
-constexpr Endpoint delete_gig{
-    .method = Method::del, .path = "/api/gigs/{id}", .name = "gigs.cancel",
-    .summary = "Cancel a gig of the caller's; nothing is erased", .effect = Effect::change, .status = 204,
-    .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_transition}, .if_match = true};
+constexpr Endpoint delete_gig{.method = Method::del,
+                              .path = "/api/gigs/{id}",
+                              .name = "gigs.cancel",
+                              .summary = "Cancel a gig of the caller's; nothing is erased",
+                              .effect = Effect::change,
+                              .status = 204,
+                              .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_transition},
+                              .if_match = true};
 
 Awaitable<NoContent> cancel_gig(Deps&, Call& call, Path<GigPath> path) {
   const std::string reason = "deleted";
@@ -533,8 +560,8 @@ Gig to_gig(CardRow&& row) {
   gig.completed_at = row.completed_at;
   gig.cancelled_at = row.cancelled_at;
   gig.cancel_reason = std::move(row.cancel_reason);
-  gig.seeker = {row.seeker_id, std::move(row.seeker_name), std::move(row.seeker_photo_url),
-                row.seeker_reputation_score, row.seeker_total_reviews};
+  gig.seeker = {row.seeker_id, std::move(row.seeker_name), std::move(row.seeker_photo_url), row.seeker_reputation_score,
+                row.seeker_total_reviews};
   if (row.helper_id) {
     gig.helper = users::UserCard{*row.helper_id, std::move(row.helper_name), std::move(row.helper_photo_url),
                                  row.helper_reputation_score.value_or(5), row.helper_total_reviews.value_or(0)};
@@ -575,7 +602,7 @@ Awaitable<void> expire(db::Executor& db, Uuid gig_id) {
   const auto gig = co_await db::maybe(db, lock_gig, gig_id);
   if (!gig || gig->status != Status::PENDING || !gig->expired) co_return;
   const auto transition = find_transition(Status::PENDING, Status::CANCELLED, Side::clock);
-  const MoveRow row{gig_id, gig->seeker_id, std::nullopt, Status::PENDING, Status::CANCELLED, transition->action,
+  const MoveRow row{gig_id,   gig->seeker_id, std::nullopt, Status::PENDING, Status::CANCELLED, transition->action,
                     "expired"};
   co_await db::maybe(db, move_gig, row);
 }

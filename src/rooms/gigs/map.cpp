@@ -67,8 +67,9 @@ BOOST_DESCRIBE_STRUCT(Cluster, (), (latitude, longitude, count))
 struct MapAnswer {
   static constexpr bool is_answer = true;
   static constexpr std::array notes{
-      Note{"sampled", "true when a filter was answered from the gigs nearest to the middle of the view and there may be "
-                      "more"}};
+      Note{"sampled",
+           "true when a filter was answered from the gigs nearest to the middle of the view and there may be "
+           "more"}};
   std::vector<Pin> gigs;
   std::vector<Cluster> clusters;
   bool sampled = false;
@@ -120,9 +121,13 @@ const db::Query<SampleRow, SampleWanted> sample_open{sql::sample_open};
 const db::Query<SampleRow, SampleWanted> sample_other{sql::sample_other};
 
 constexpr Endpoint map_gigs{
-    .method = Method::get, .path = "/api/gigs/map", .name = "gigs.map", .summary = "Gigs as marks on a map",
-    .description = "At most 500 marks. Up to some hundred open gigs in view are single pins; more are clusters, each with "
-                   "its count and the mean place of its gigs. With a filter the marks are pins only."};
+    .method = Method::get,
+    .path = "/api/gigs/map",
+    .name = "gigs.map",
+    .summary = "Gigs as marks on a map",
+    .description =
+        "At most 500 marks. Up to some hundred open gigs in view are single pins; more are clusters, each with "
+        "its count and the mean place of its gigs. With a filter the marks are pins only."};
 
 /// A view as ranges of cells: one, or two when it crosses the antimeridian.
 std::vector<CellsWanted> ranges_of(const Box& box, int level) {
@@ -132,7 +137,8 @@ std::vector<CellsWanted> ranges_of(const Box& box, int level) {
   if (box.min_longitude <= box.max_longitude) {
     return {{level, north_west.y, south_east.y, north_west.x, south_east.x}};
   }
-  return {{level, north_west.y, south_east.y, north_west.x, last}, {level, north_west.y, south_east.y, 0, south_east.x}};
+  return {{level, north_west.y, south_east.y, north_west.x, last},
+          {level, north_west.y, south_east.y, 0, south_east.x}};
 }
 
 std::int64_t cells_in(const std::vector<CellsWanted>& ranges) {
@@ -153,9 +159,7 @@ int level_for(const Box& box, std::int64_t zoom) {
 /// The circle around a cell's gigs: about the cell's middle, to its farthest corner.
 Circle circle_of(const CellRow& cell, int level) {
   const double side = std::ldexp(1.0, level);
-  const auto latitude = [side](double y) {
-    return std::atan(std::sinh(M_PI * (1 - 2 * y / side))) * 180 / M_PI;
-  };
+  const auto latitude = [side](double y) { return std::atan(std::sinh(M_PI * (1 - 2 * y / side))) * 180 / M_PI; };
   // The outermost rows hold what lies beyond the map's edge too.
   const double north = cell.y == 0 ? 90 : latitude(cell.y);
   const double south = cell.y == static_cast<std::int32_t>(side) - 1 ? -90 : latitude(cell.y + 1);
@@ -164,10 +168,22 @@ Circle circle_of(const CellRow& cell, int level) {
 
 Awaitable<MapAnswer> sample(Call& call, const MapQuery& query, const Box& box) {
   const Circle circle = circle_around(box);
-  SampleWanted wanted{circle.middle.latitude, circle.middle.longitude, circle.radius_m, true, box.min_latitude,
-                      box.min_longitude, box.max_latitude, box.max_longitude,
-                      query.status.value_or(Status::PENDING), query.min_budget, query.max_budget, std::nullopt,
-                      std::nullopt, std::nullopt, std::nullopt, {}};
+  SampleWanted wanted{circle.middle.latitude,
+                      circle.middle.longitude,
+                      circle.radius_m,
+                      true,
+                      box.min_latitude,
+                      box.min_longitude,
+                      box.max_latitude,
+                      box.max_longitude,
+                      query.status.value_or(Status::PENDING),
+                      query.min_budget,
+                      query.max_budget,
+                      std::nullopt,
+                      std::nullopt,
+                      std::nullopt,
+                      std::nullopt,
+                      {}};
   if (query.category) wanted.category = fold_case(query.category->value);
   auto rows = co_await db::all(call.db(), wanted.status == Status::PENDING ? sample_open : sample_other, wanted);
   MapAnswer answer;

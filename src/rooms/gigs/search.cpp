@@ -1,8 +1,8 @@
 // Searching gigs: near a point, in a box, by words, by money, newest first; in pages that neither repeat nor skip.
 //
 // There is no one access path that is fast for every mix of area, words and order, and with a generic plan the database
-// cannot choose by value. So the choice is made here, by a count that stops at `few`: what few gigs fit is gathered whole
-// and sorted; what many gigs fit is found by walking an index in the order wanted, where a page is soon full.
+// cannot choose by value. So the choice is made here, by a count that stops at `few`: what few gigs fit is gathered
+// whole and sorted; what many gigs fit is found by walking an index in the order wanted, where a page is soon full.
 #include <cmath>
 #include <numbers>
 
@@ -28,12 +28,14 @@ BOOST_DESCRIBE_ENUM(Sort, DISTANCE, NEWEST, BUDGET)
 
 struct SearchQuery {
   static constexpr std::array notes{
-      Note{"latitude", "with longitude: gigs near this point. Without point and bounds: near the caller's fixed location, "
-                       "else everywhere"},
+      Note{"latitude",
+           "with longitude: gigs near this point. Without point and bounds: near the caller's fixed location, "
+           "else everywhere"},
       Note{"radius_km", "0.1 to 100; 10 when left out"},
       Note{"min_longitude", "larger than max_longitude when the box crosses the antimeridian"},
-      Note{"q", "words of title and description; all must be there. English words match by their stem, Thai ones as the "
-                "dictionary breaks them"},
+      Note{"q",
+           "words of title and description; all must be there. English words match by their stem, Thai ones as the "
+           "dictionary breaks them"},
       Note{"sort", "DISTANCE (default with a point), NEWEST (default else), BUDGET (best paid first)"},
       Note{"include_total", "adds total_count, at the price of counting"}};
   std::optional<Latitude> latitude;
@@ -169,12 +171,18 @@ const db::Query<std::int64_t, Parameters> count_few_other{sql::few_other};
 const db::Query<std::int64_t, Parameters> count_few_words{sql::few_words};
 const db::Query<std::int64_t, Parameters> count_all{sql::count};
 
-constexpr Endpoint list_gigs{.method = Method::get, .path = "/api/gigs", .name = "gigs.list",
-                             .summary = "Search gigs",
-                             .description = "Open gigs near a point, inside bounds, or near the caller's fixed location.",
-                             .errors = {ErrorCode::invalid_cursor}};
-constexpr Endpoint search_gigs{.method = Method::get, .path = "/api/gigs/search", .name = "gigs.search",
-                               .summary = "Search gigs, under its other name", .errors = {ErrorCode::invalid_cursor}};
+constexpr Endpoint list_gigs{
+    .method = Method::get,
+    .path = "/api/gigs",
+    .name = "gigs.list",
+    .summary = "Search gigs",
+    .description = "Open gigs near a point, inside bounds, or near the caller's fixed location.",
+    .errors = {ErrorCode::invalid_cursor}};
+constexpr Endpoint search_gigs{.method = Method::get,
+                               .path = "/api/gigs/search",
+                               .name = "gigs.search",
+                               .summary = "Search gigs, under its other name",
+                               .errors = {ErrorCode::invalid_cursor}};
 
 Position position_of(const SearchQuery& query) {
   Position at;
@@ -238,8 +246,8 @@ Awaitable<Position> settle(const Deps& deps, Call& call, const SearchQuery& quer
   }
   if (query.boxed()) {
     // A box is searched as the circle around it; the box itself then decides.
-    const Circle circle = circle_around({at.min_latitude->degrees, at.min_longitude->degrees,
-                                         at.max_latitude->degrees, at.max_longitude->degrees});
+    const Circle circle = circle_around(
+        {at.min_latitude->degrees, at.min_longitude->degrees, at.max_latitude->degrees, at.max_longitude->degrees});
     at.placed = true;
     at.latitude = {circle.middle.latitude};
     at.longitude = {circle.middle.longitude};
@@ -294,8 +302,8 @@ Awaitable<std::vector<NearRow>> nearest(db::Executor& db, Parameters& p) {
   while (true) {
     std::vector<NearRow> rows;
     if (plain) {
-      const PlainParameters few_of_p{p.viewer, p.latitude, p.longitude, p.radius_m, p.after_key, p.after_id,
-                                     p.candidates};
+      const PlainParameters few_of_p{p.viewer,    p.latitude, p.longitude, p.radius_m,
+                                     p.after_key, p.after_id, p.candidates};
       rows = co_await db::all(db, select_near_plain, few_of_p);
     } else {
       rows = co_await db::all(db, p.status == Status::PENDING ? select_near : select_near_other, p);
@@ -338,8 +346,8 @@ Awaitable<GigList> search(Deps& deps, Call& call, Query<SearchQuery> query) {
   Parameters p = parameters_of(at, call.user(), limit);
   GigList list;
   // Rare words are gathered whatever the order; else the nearest come straight from the index.
-  const bool rare = !p.words.empty() && at.sort == Sort::DISTANCE &&
-                    co_await db::one(call.db(), count_few_words, p) <= few;
+  const bool rare =
+      !p.words.empty() && at.sort == Sort::DISTANCE && co_await db::one(call.db(), count_few_words, p) <= few;
   if (rare) {
     fill(list, co_await db::all(call.db(), gather_words, p), static_cast<std::size_t>(limit), at, deps,
          &SortedRow::sort_key);

@@ -43,12 +43,28 @@ BOOST_DESCRIBE_STRUCT(OwnRow, (),
                        updated_at))
 
 User to_user(OwnRow&& row) {
-  return {row.id, std::move(row.email), row.email_verified, std::move(row.name), std::move(row.photo_url),
+  return {row.id,
+          std::move(row.email),
+          row.email_verified,
+          std::move(row.name),
+          std::move(row.photo_url),
           std::move(row.bio),
           {std::move(row.phone_number), std::move(row.line_id), std::move(row.other_contact)},
-          row.is_available, row.is_verified, row.is_profile_setup, row.reputation_score, row.total_reviews,
-          row.completed_gigs, row.has_location, row.latitude, row.longitude, std::move(row.address_text),
-          std::move(row.district), std::move(row.province), row.role, row.created_at, row.updated_at};
+          row.is_available,
+          row.is_verified,
+          row.is_profile_setup,
+          row.reputation_score,
+          row.total_reviews,
+          row.completed_gigs,
+          row.has_location,
+          row.latitude,
+          row.longitude,
+          std::move(row.address_text),
+          std::move(row.district),
+          std::move(row.province),
+          row.role,
+          row.created_at,
+          row.updated_at};
 }
 
 struct ShownRow {
@@ -169,13 +185,22 @@ const db::Query<db::Nothing, std::string> update_admin{sql::grant_admin};
 
 // --- own profile -----------------------------------------------------------------------------------------------------
 
-constexpr Endpoint read_me{.method = Method::get, .path = "/api/users/me", .name = "users.me",
-                           .summary = "The caller's own profile", .etag = true};
-constexpr Endpoint read_profile{.method = Method::get, .path = "/api/users/profile", .name = "users.profile",
-                                .summary = "The caller's own profile, under its other name", .etag = true};
-constexpr Endpoint change_me{.method = Method::put, .path = "/api/users/me", .name = "users.change_me",
+constexpr Endpoint read_me{.method = Method::get,
+                           .path = "/api/users/me",
+                           .name = "users.me",
+                           .summary = "The caller's own profile",
+                           .etag = true};
+constexpr Endpoint read_profile{.method = Method::get,
+                                .path = "/api/users/profile",
+                                .name = "users.profile",
+                                .summary = "The caller's own profile, under its other name",
+                                .etag = true};
+constexpr Endpoint change_me{.method = Method::put,
+                             .path = "/api/users/me",
+                             .name = "users.change_me",
                              .summary = "Change some fields of the caller's profile",
-                             .description = "Fields that are left out stay; null clears.", .effect = Effect::change};
+                             .description = "Fields that are left out stay; null clears.",
+                             .effect = Effect::change};
 
 Awaitable<User> me(Deps&, Call& call) { co_return co_await own(call.db(), call.user()); }
 
@@ -198,19 +223,22 @@ struct SetLocation {
 BOOST_DESCRIBE_STRUCT(SetLocation, (), (latitude, longitude, address_text, district, province, postal_code))
 
 constexpr Endpoint set_location{
-    .method = Method::put, .path = "/api/users/location", .name = "users.set_location",
+    .method = Method::put,
+    .path = "/api/users/location",
+    .name = "users.set_location",
     .summary = "Set the caller's fixed location",
-    .description = "The whole place at once: fields that are left out are cleared. Others are shown a public point that "
-                   "is off by some metres (HOURZ_LOCATION_BLUR_M).",
+    .description =
+        "The whole place at once: fields that are left out are cleared. Others are shown a public point that "
+        "is off by some metres (HOURZ_LOCATION_BLUR_M).",
     .effect = Effect::change};
 
 Awaitable<User> put_location(Deps& deps, Call& call, Body<SetLocation> body) {
   const Point place{body->latitude.degrees, body->longitude.degrees};
   const Point shown = blurred(deps.blur_key, call.user(), place, static_cast<double>(deps.config.location_blur_m));
-  auto row = co_await db::maybe_last(call.db(), update_location,
-                                     LocationRow{call.user(), place.latitude, place.longitude, shown.latitude,
-                                                 shown.longitude, body->address_text, body->district, body->province,
-                                                 body->postal_code});
+  auto row =
+      co_await db::maybe_last(call.db(), update_location,
+                              LocationRow{call.user(), place.latitude, place.longitude, shown.latitude, shown.longitude,
+                                          body->address_text, body->district, body->province, body->postal_code});
   if (!row) throw Problem(ErrorCode::not_found);
   co_return to_user(std::move(*row));
 }
@@ -220,9 +248,12 @@ struct SetAvailability {
 };
 BOOST_DESCRIBE_STRUCT(SetAvailability, (), (is_available))
 
-constexpr Endpoint set_availability{.method = Method::put, .path = "/api/users/availability",
-                                    .name = "users.set_availability", .summary = "Switch being available on or off",
-                                    .effect = Effect::change, .errors = {ErrorCode::location_required}};
+constexpr Endpoint set_availability{.method = Method::put,
+                                    .path = "/api/users/availability",
+                                    .name = "users.set_availability",
+                                    .summary = "Switch being available on or off",
+                                    .effect = Effect::change,
+                                    .errors = {ErrorCode::location_required}};
 
 Awaitable<User> put_availability(Deps&, Call& call, Body<SetAvailability> body) {
   auto row = co_await db::maybe_last(call.db(), update_available, AvailableRow{call.user(), body->is_available});
@@ -237,8 +268,12 @@ struct UserPath {
 };
 BOOST_DESCRIBE_STRUCT(UserPath, (), (id))
 
-constexpr Endpoint read_user{.method = Method::get, .path = "/api/users/{id}", .name = "users.read",
-                             .summary = "Somebody's public profile", .errors = {ErrorCode::not_found}, .etag = true};
+constexpr Endpoint read_user{.method = Method::get,
+                             .path = "/api/users/{id}",
+                             .name = "users.read",
+                             .summary = "Somebody's public profile",
+                             .errors = {ErrorCode::not_found},
+                             .etag = true};
 
 Awaitable<PublicUser> get_user(Deps& deps, Call& call, Path<UserPath> path) {
   auto row = co_await db::maybe(call.db(), select_shown, path->id);
@@ -260,8 +295,7 @@ struct NearbyQuery {
   std::optional<Text<1, 4096>> cursor;
   WithDefault<bool, false> include_total;
 };
-BOOST_DESCRIBE_STRUCT(NearbyQuery, (),
-                      (latitude, longitude, radius_km, only_available, limit, cursor, include_total))
+BOOST_DESCRIBE_STRUCT(NearbyQuery, (), (latitude, longitude, radius_km, only_available, limit, cursor, include_total))
 
 /// Where a page ended, and the search it belongs to.
 struct NearbyPosition {
@@ -282,25 +316,29 @@ struct UserList {
 };
 BOOST_DESCRIBE_STRUCT(UserList, (), (users, next_cursor, total_count))
 
-constexpr Endpoint nearby{.method = Method::get, .path = "/api/users/nearby", .name = "users.nearby",
+constexpr Endpoint nearby{.method = Method::get,
+                          .path = "/api/users/nearby",
+                          .name = "users.nearby",
                           .summary = "Helpers around a point, nearest first",
-                          .description = "Never the caller. Distances are to public points, which are off by some "
-                                         "metres, so that nobody's home can be worked out.",
+                          .description =
+                              "Never the caller. Distances are to public points, which are off by some "
+                              "metres, so that nobody's home can be worked out.",
                           .errors = {ErrorCode::invalid_cursor}};
 
 Awaitable<UserList> get_nearby(Deps& deps, Call& call, Query<NearbyQuery> query) {
   NearbyPosition at{query->latitude, query->longitude, query->radius_km.value, query->only_available.value, {-1}, {}};
   if (query->cursor) {
     const auto from = http::from_cursor<NearbyPosition>(deps.cursor_key, query->cursor->value);
-    if (from.latitude != at.latitude || from.longitude != at.longitude ||
-        from.radius_km.value != at.radius_km.value || from.only_available != at.only_available) {
+    if (from.latitude != at.latitude || from.longitude != at.longitude || from.radius_km.value != at.radius_km.value ||
+        from.only_available != at.only_available) {
       throw Problem(ErrorCode::invalid_cursor, "The cursor belongs to another search.");
     }
     at = from;
   }
   const std::int64_t limit = query->limit.value.value;
-  NearParameters parameters{call.user(), at.latitude.degrees, at.longitude.degrees, at.radius_km.value * 1000,
-                            at.after_m.value, at.after_id, first_candidates(limit + 1)};
+  NearParameters parameters{
+      call.user(),      at.latitude.degrees, at.longitude.degrees,       at.radius_km.value * 1000,
+      at.after_m.value, at.after_id,         first_candidates(limit + 1)};
   std::vector<NearRow> rows;
   while (true) {
     rows = co_await db::all(call.db(), at.only_available ? select_near_available : select_near, parameters);
@@ -321,10 +359,9 @@ Awaitable<UserList> get_nearby(Deps& deps, Call& call, Query<NearbyQuery> query)
     list.users.back().distance_km.value = std::round(distance_m) / 1000;
   }
   if (query->include_total.value) {
-    list.total_count.value = co_await db::one(
-        call.db(), select_count,
-        CountParameters{call.user(), at.latitude.degrees, at.longitude.degrees, at.radius_km.value * 1000,
-                        at.only_available});
+    list.total_count.value = co_await db::one(call.db(), select_count,
+                                              CountParameters{call.user(), at.latitude.degrees, at.longitude.degrees,
+                                                              at.radius_km.value * 1000, at.only_available});
   }
   co_return list;
 }
@@ -337,16 +374,19 @@ struct OverrideReputation {
 };
 BOOST_DESCRIBE_STRUCT(OverrideReputation, (), (score, reason))
 
-constexpr Endpoint set_reputation{.method = Method::put, .path = "/api/users/{id}/reputation",
-                                  .name = "users.set_reputation", .summary = "Override somebody's reputation score",
+constexpr Endpoint set_reputation{.method = Method::put,
+                                  .path = "/api/users/{id}/reputation",
+                                  .name = "users.set_reputation",
+                                  .summary = "Override somebody's reputation score",
                                   .description = "The old and the new score and the reason are kept in the audit log.",
-                                  .access = Access::admin, .effect = Effect::change,
+                                  .access = Access::admin,
+                                  .effect = Effect::change,
                                   .errors = {ErrorCode::not_found}};
 
 Awaitable<User> put_reputation(Deps&, Call& call, Path<UserPath> path, Body<OverrideReputation> body) {
-  auto row = co_await db::maybe_last(
-      call.db(), update_reputation,
-      OverrideRow{path->id, call.user(), make_uuid(), body->score.value, body->reason.value});
+  auto row =
+      co_await db::maybe_last(call.db(), update_reputation,
+                              OverrideRow{path->id, call.user(), make_uuid(), body->score.value, body->reason.value});
   if (!row) throw Problem(ErrorCode::not_found);
   co_return to_user(std::move(*row));
 }
@@ -408,9 +448,7 @@ Awaitable<std::optional<Point>> location_of(db::Executor& db, Uuid id) {
   co_return Point{row->latitude, row->longitude};
 }
 
-Awaitable<void> count_completed_gig(db::Executor& db, Uuid helper) {
-  co_await db::run(db, update_completed, helper);
-}
+Awaitable<void> count_completed_gig(db::Executor& db, Uuid helper) { co_await db::run(db, update_completed, helper); }
 
 Awaitable<std::optional<Credentials>> credentials(db::Executor& db, std::string email) {
   co_return co_await db::maybe(db, select_credentials, std::move(email));
