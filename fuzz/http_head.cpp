@@ -1,19 +1,16 @@
 // Any bytes as a request head: the scanner decides the same however they are cut, and what is accepted keeps the
 // promises that the rooms rely on (one Host, no transfer coding, no control characters, a target in a known form).
-#include <cstdlib>
 #include <string_view>
 
+#include "fuzz.hpp"
 #include "net/head.hpp"
 
 namespace {
 
+using hourz::fuzz::require;
 using hourz::net::Fault;
 using hourz::net::Head;
 using hourz::net::HeadScanner;
-
-void require(bool holds) {
-  if (!holds) std::abort();
-}
 
 void check_accepted(const Head& head) {
   std::size_t hosts = 0;
@@ -36,7 +33,7 @@ void check_accepted(const Head& head) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
-  const std::string_view data(reinterpret_cast<const char*>(bytes), size);
+  const std::string_view data = hourz::fuzz::as_text(bytes, size);
   HeadScanner whole(512, 8);
   const auto verdict = whole.scan(data);
 

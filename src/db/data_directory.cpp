@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
@@ -129,6 +130,10 @@ fs::path prepare_data_directory(const fs::path& directory, const std::string& us
 void drop_privileges(const std::string& user) {
   const Identity identity = identity_for(user);
   if (!identity.change) return;
+  // Whoever started us may have asked that we end with them; the kernel forgets that when the user changes.
+  int parent_death_signal = 0;
+  prctl(PR_GET_PDEATHSIG, &parent_death_signal);
+  const pid_t parent = getppid();
   if (initgroups(identity.name.c_str(), identity.gid) != 0 ||
       setresgid(identity.gid, identity.gid, identity.gid) != 0 ||
       setresuid(identity.uid, identity.uid, identity.uid) != 0) {
@@ -137,6 +142,10 @@ void drop_privileges(const std::string& user) {
   if (setuid(0) == 0 || geteuid() != identity.uid) throw ClusterError("root's rights could not be dropped");
   // The change of user made /proc/self root's: without this the process could not count its own descriptors.
   prctl(PR_SET_DUMPABLE, 1);
+  if (parent_death_signal != 0) {
+    prctl(PR_SET_PDEATHSIG, parent_death_signal);
+    if (getppid() != parent) raise(parent_death_signal);  // gone in between
+  }
   if (const passwd* const entry = getpwuid(identity.uid)) {
     setenv("HOME", entry->pw_dir, 1);
     setenv("USER", entry->pw_name, 1);

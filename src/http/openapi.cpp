@@ -1,12 +1,35 @@
 #include "http/openapi.hpp"
 
 #include <algorithm>
+#include <array>
+#include <set>
 
 namespace hourz::http {
 namespace {
 
 using boost::json::array;
 using boost::json::object;
+
+/// What each room is about. A room that is missing here has no description, which the document's lint refuses.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 4> room_texts{{
+    {"auth",
+     "Accounts and sessions: register, log in, refresh, log out, change the password. An access token is short-lived; "
+     "a refresh token rotates with every use, and using an old one again ends the session."},
+    {"gigs",
+     "Gigs from posting to completion: search them by distance, bounds, words and money, see them on a map, accept "
+     "one, and take it through its states. Strangers are shown a point that is off by some metres."},
+    {"system", "Health, metrics and the documents of this API. None of them needs a token."},
+    {"users",
+     "Profiles, a Helper's fixed location and availability, and the Helpers nearby. Contact details are shown only to "
+     "the other side of an accepted gig."},
+}};
+
+std::string_view text_of_room(std::string_view room) {
+  for (const auto& [name, text] : room_texts) {
+    if (name == room) return text;
+  }
+  return {};
+}
 
 std::string lower(std::string_view text) {
   std::string out(text);
@@ -87,6 +110,11 @@ object responses_of(const Bound& bound, const OperationSchemas& schemas) {
   object headers{{"X-Request-Id", reference("headers", "X-Request-Id")}};
   if (endpoint.status == 201) headers["Location"] = reference("headers", "Location");
   if (endpoint.etag || endpoint.if_match) headers["ETag"] = reference("headers", "ETag");
+  if (takes_idempotency_key(endpoint)) headers["Idempotency-Replayed"] = reference("headers", "Idempotency-Replayed");
+  if (endpoint.rate != RateClass::none) {
+    headers["RateLimit"] = reference("headers", "RateLimit");
+    headers["RateLimit-Policy"] = reference("headers", "RateLimit-Policy");
+  }
   success["headers"] = std::move(headers);
   object responses{{std::to_string(endpoint.status), std::move(success)}};
   if (endpoint.etag) {
@@ -98,9 +126,13 @@ object responses_of(const Bound& bound, const OperationSchemas& schemas) {
     text += (text.empty() ? "" : ", ") + std::string("`") + std::string(info_of(code).word) + "`";
   }
   for (const auto& [status, words] : by_status) {
+    object problem_headers{{"X-Request-Id", reference("headers", "X-Request-Id")}};
+    if (status == 401) problem_headers["WWW-Authenticate"] = reference("headers", "WWW-Authenticate");
+    if (status == 429 || status == 503) problem_headers["Retry-After"] = reference("headers", "Retry-After");
     responses[std::to_string(status)] =
         object{{"description", words},
-               {"content", object{{"application/problem+json", object{{"schema", reference("schemas", "Problem")}}}}}};
+               {"content", object{{"application/problem+json", object{{"schema", reference("schemas", "Problem")}}}}},
+               {"headers", std::move(problem_headers)}};
   }
   return responses;
 }
@@ -177,7 +209,7 @@ object openapi_document(const Router& router) {
   reflect::SchemaBook book;
   book["Problem"] = problem_schema();
   std::map<std::string, object> paths;
-  std::map<std::string, int> rooms;
+  std::set<std::string> rooms;
   for (const auto& bound : router.endpoints()) {
     const Endpoint& endpoint = *bound->endpoint;
     object operation = operation_of(*bound, book);
@@ -188,14 +220,12 @@ object openapi_document(const Router& router) {
       path["patch"] = std::move(patch);
     }
     path[lower(to_text(endpoint.method))] = std::move(operation);
-    ++rooms[std::string(room_of(endpoint))];
+    rooms.emplace(room_of(endpoint));
   }
   object all_paths;
   for (auto& [path, operations] : paths) all_paths[path] = std::move(operations);
   array tags;
-  for (const auto& [room, count] : rooms) {
-    tags.push_back(object{{"name", room}, {"description", std::to_string(count) + " operations of " + room + "."}});
-  }
+  for (const std::string& room : rooms) tags.push_back(object{{"name", room}, {"description", text_of_room(room)}});
   object schemas;
   for (auto& [name, schema] : book) schemas[name] = std::move(schema);
   return {
@@ -211,8 +241,7 @@ object openapi_document(const Router& router) {
             "document (RFC 9457) with a stable `code`. A path with and without a trailing slash is the same "
             "resource; PATCH is the same as PUT; HEAD and OPTIONS work wherever GET does. Enum values are accepted "
             "in any case."},
-           {"license", object{{"name", "MIT"}, {"identifier", "MIT"}}},
-           {"contact", object{{"name", "Hourz"}, {"url", "https://github.com/hourz"}}}}},
+           {"license", object{{"name", "MIT"}, {"identifier", "MIT"}}}}},
       {"servers", array{object{{"url", "/"}, {"description", "this server"}}}},
       {"tags", std::move(tags)},
       {"paths", std::move(all_paths)},
@@ -235,9 +264,15 @@ object openapi_document(const Router& router) {
                 {"If-Match", parameter("If-Match", "Change only this version; else 412.", object{{"type", "string"}})},
                 {"If-None-Match",
                  parameter("If-None-Match", "Answer 304 when it is still this version.", object{{"type", "string"}})}}},
-           {"headers", object{{"X-Request-Id", header("Names this request in logs; the caller's own when sane.")},
-                              {"Location", header("Where the new resource is.")},
-                              {"ETag", header("Version of the resource.")}}}}}};
+           {"headers",
+            object{{"X-Request-Id", header("Names this request in logs; the caller's own when sane.")},
+                   {"Location", header("Where the new resource is.")},
+                   {"ETag", header("Version of the resource.")},
+                   {"Idempotency-Replayed", header("`true` when this is the first answer given again.")},
+                   {"RateLimit", header("What is left: `\"name\";r=requests;t=seconds`. Absent while limits are off.")},
+                   {"RateLimit-Policy", header("The limit: `\"name\";q=requests;w=seconds`.")},
+                   {"Retry-After", header("Seconds to wait before trying again.", "integer")},
+                   {"WWW-Authenticate", header("Bearer, and why a token was refused.")}}}}}};
 }
 
 std::string to_pretty_json(const boost::json::value& value) {

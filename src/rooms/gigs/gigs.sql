@@ -174,31 +174,31 @@ WHERE ((:as_seeker AND g.seeker_id = :viewer) OR (:as_helper AND g.helper_id = :
   AND (:status::text IS NULL OR g.status = :status)
 
 -- name: gigs.near
--- Open gigs by distance on the sphere, which the index knows; the caller settles the order by true distance.
-SELECT @card@, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
-FROM gigs g @people@
-WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m) AND @box@ AND @filters@
-  AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
-ORDER BY g.public_location <-> @point@, g.id
-LIMIT :candidates
+-- Open gigs by distance on the sphere, which the index knows; the caller settles the order by true distance. Ordered by
+-- nothing else: PostgreSQL 15 walks an index by distance only when distance is the whole order.
+SELECT @card@, g.sphere_m, g.distance_m FROM (
+  SELECT g.*, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
+  FROM gigs g
+  WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m) AND @box@ AND @filters@
+    AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
+  ORDER BY g.public_location <-> @point@ LIMIT :candidates) g @people@
 
 -- name: gigs.near_plain
--- The same without a filter or a box, which most searches have not: less for each row to evaluate.
-SELECT @card@, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
-FROM gigs g @people@
-WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m)
-  AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
-ORDER BY g.public_location <-> @point@, g.id
-LIMIT :candidates
+-- The first page without filter or box, which most searches are: one distance less for each row.
+SELECT @card@, g.sphere_m, g.distance_m FROM (
+  SELECT g.*, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
+  FROM gigs g
+  WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m)
+  ORDER BY g.public_location <-> @point@ LIMIT :candidates) g @people@
 
 -- name: gigs.near_other
 -- The same for gigs that are no longer open, on their own index.
-SELECT @card@, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
-FROM gigs g @people@
-WHERE g.status <> 'PENDING' AND g.status = :status AND ST_DWithin(g.public_location, @point@, :radius_m) AND @box@
-  AND @filters@ AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
-ORDER BY g.public_location <-> @point@, g.id
-LIMIT :candidates
+SELECT @card@, g.sphere_m, g.distance_m FROM (
+  SELECT g.*, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
+  FROM gigs g
+  WHERE g.status <> 'PENDING' AND g.status = :status AND ST_DWithin(g.public_location, @point@, :radius_m) AND @box@ AND @filters@
+    AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
+  ORDER BY g.public_location <-> @point@ LIMIT :candidates) g @people@
 
 -- name: gigs.newest
 -- Walks the newest first and keeps those that fit: for areas and words that many gigs fit.

@@ -141,11 +141,10 @@ BOOST_DESCRIBE_STRUCT(Parameters, (),
 /// The few that the plainest search has: its statement runs thousands of times a second.
 struct PlainParameters {
   Uuid viewer;
-  double latitude = 0, longitude = 0, radius_m = 0, after_key = 0;
-  Uuid after_id;
+  double latitude = 0, longitude = 0, radius_m = 0;
   std::int64_t candidates = 0;
 };
-BOOST_DESCRIBE_STRUCT(PlainParameters, (), (viewer, latitude, longitude, radius_m, after_key, after_id, candidates))
+BOOST_DESCRIBE_STRUCT(PlainParameters, (), (viewer, latitude, longitude, radius_m, candidates))
 
 struct NearRow : CardRow {
   double sphere_m, distance_m;
@@ -294,33 +293,31 @@ Parameters parameters_of(const Position& at, const Uuid& viewer, std::int64_t li
   return p;
 }
 
-/// A page in the order of the index of places. Grows the number of candidates until its front is settled.
-Awaitable<std::vector<NearRow>> nearest(db::Executor& db, Parameters& p) {
+/// A page in the order of the index of places: the number of candidates grows until its front is settled. Nothing where
+/// a crowd at about one distance would take thousands of them.
+Awaitable<std::optional<std::vector<NearRow>>> nearest(db::Executor& db, Parameters& p) {
   const bool plain = p.status == Status::PENDING && !p.boxed && p.words.empty() && !p.category && !p.min_budget &&
-                     !p.max_budget && !p.max_duration && !p.starts_after && !p.starts_before;
-  p.candidates = first_candidates(p.page);
-  while (true) {
+                     !p.max_budget && !p.max_duration && !p.starts_after && !p.starts_before && p.after_key < 0;
+  for (p.candidates = first_candidates(p.page); p.candidates < few; p.candidates *= 4) {
     std::vector<NearRow> rows;
     if (plain) {
-      const PlainParameters few_of_p{p.viewer,    p.latitude, p.longitude, p.radius_m,
-                                     p.after_key, p.after_id, p.candidates};
+      const PlainParameters few_of_p{p.viewer, p.latitude, p.longitude, p.radius_m, p.candidates};
       rows = co_await db::all(db, select_near_plain, few_of_p);
     } else {
       rows = co_await db::all(db, p.status == Status::PENDING ? select_near : select_near_other, p);
     }
-    if (settle_nearest(rows, p.candidates, p.page)) co_return rows;
-    p.candidates *= 4;
+    if (settle_nearest(rows, p.candidates, p.page)) co_return std::move(rows);
   }
+  co_return std::nullopt;
 }
 
-Awaitable<std::vector<SortedRow>> sorted(db::Executor& db, const Parameters& p) {
+/// A page in any order: gathered and sorted where few gigs fit, else along the index of the order.
+Awaitable<std::vector<SortedRow>> sorted(db::Executor& db, const Parameters& p, bool rare) {
   const bool open = p.status == Status::PENDING;
-  if (!p.words.empty() && co_await db::one(db, count_few_words, p) <= few) {
-    co_return co_await db::all(db, gather_words, p);
-  }
-  if (p.placed && co_await db::one(db, open ? count_few_open : count_few_other, p) <= few) {
-    co_return co_await db::all(db, open ? gather_open : gather_other, p);
-  }
+  if (rare) co_return co_await db::all(db, gather_words, p);
+  const bool gather =
+      p.sort == "distance" || (p.placed && co_await db::one(db, open ? count_few_open : count_few_other, p) <= few);
+  if (gather) co_return co_await db::all(db, open ? gather_open : gather_other, p);
   co_return co_await db::all(db, p.sort == "budget" ? select_budget : select_newest, p);
 }
 
@@ -345,16 +342,15 @@ Awaitable<GigList> search(Deps& deps, Call& call, Query<SearchQuery> query) {
   const std::int64_t limit = query->limit.value.value;
   Parameters p = parameters_of(at, call.user(), limit);
   GigList list;
+  const auto page = static_cast<std::size_t>(limit);
+  std::optional<std::vector<NearRow>> near;
   // Rare words are gathered whatever the order; else the nearest come straight from the index.
-  const bool rare =
-      !p.words.empty() && at.sort == Sort::DISTANCE && co_await db::one(call.db(), count_few_words, p) <= few;
-  if (rare) {
-    fill(list, co_await db::all(call.db(), gather_words, p), static_cast<std::size_t>(limit), at, deps,
-         &SortedRow::sort_key);
-  } else if (at.sort == Sort::DISTANCE) {
-    fill(list, co_await nearest(call.db(), p), static_cast<std::size_t>(limit), at, deps, &NearRow::distance_m);
+  const bool rare = !p.words.empty() && co_await db::one(call.db(), count_few_words, p) <= few;
+  if (at.sort == Sort::DISTANCE && !rare) near = co_await nearest(call.db(), p);
+  if (near) {
+    fill(list, std::move(*near), page, at, deps, &NearRow::distance_m);
   } else {
-    fill(list, co_await sorted(call.db(), p), static_cast<std::size_t>(limit), at, deps, &SortedRow::sort_key);
+    fill(list, co_await sorted(call.db(), p, rare), page, at, deps, &SortedRow::sort_key);
   }
   if (query->include_total.value) list.total_count.value = co_await db::one(call.db(), count_all, p);
   co_return list;

@@ -5,6 +5,9 @@
   ST_Y(u.fixed_location::geometry) AS latitude, ST_X(u.fixed_location::geometry) AS longitude,
   u.address_text, u.district, u.province, u.role, u.created_at, u.updated_at
 
+-- fragment: point
+  ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography
+
 -- fragment: shown
   u.id, u.name, u.photo_url, u.bio, u.is_available, u.is_verified, u.reputation_score, u.total_reviews,
   u.completed_gigs, u.district, u.province, u.created_at
@@ -55,29 +58,23 @@ SELECT @own@ FROM u
 
 -- name: users.near
 -- Helpers by distance on the sphere, which the index knows; the caller settles the order by true distance.
-SELECT @shown@,
-       u.public_location <-> ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography AS sphere_m,
-       ST_Distance(u.public_location, ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography) AS distance_m
-FROM users u
-WHERE u.public_location IS NOT NULL AND u.id <> :caller AND u.suspended_at IS NULL
-  AND ST_DWithin(u.public_location, ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography, :radius_m)
-  AND (ST_Distance(u.public_location, ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography), u.id)
-      > (:after_m, :after_id)
-ORDER BY u.public_location <-> ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography, u.id
-LIMIT :candidates
+SELECT @shown@, u.sphere_m, u.distance_m FROM (
+  SELECT u.*, u.public_location <-> @point@ AS sphere_m, ST_Distance(u.public_location, @point@) AS distance_m
+  FROM users u
+  WHERE u.public_location IS NOT NULL AND u.id <> :caller AND u.suspended_at IS NULL
+    AND ST_DWithin(u.public_location, @point@, :radius_m)
+    AND (ST_Distance(u.public_location, @point@), u.id) > (:after_m, :after_id)
+  ORDER BY u.public_location <-> @point@ LIMIT :candidates) u
 
 -- name: users.near_available
 -- As users.near, on the smaller index of those switched on.
-SELECT @shown@,
-       u.public_location <-> ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography AS sphere_m,
-       ST_Distance(u.public_location, ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography) AS distance_m
-FROM users u
-WHERE u.is_available AND u.id <> :caller AND u.suspended_at IS NULL
-  AND ST_DWithin(u.public_location, ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography, :radius_m)
-  AND (ST_Distance(u.public_location, ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography), u.id)
-      > (:after_m, :after_id)
-ORDER BY u.public_location <-> ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography, u.id
-LIMIT :candidates
+SELECT @shown@, u.sphere_m, u.distance_m FROM (
+  SELECT u.*, u.public_location <-> @point@ AS sphere_m, ST_Distance(u.public_location, @point@) AS distance_m
+  FROM users u
+  WHERE u.is_available AND u.id <> :caller AND u.suspended_at IS NULL
+    AND ST_DWithin(u.public_location, @point@, :radius_m)
+    AND (ST_Distance(u.public_location, @point@), u.id) > (:after_m, :after_id)
+  ORDER BY u.public_location <-> @point@ LIMIT :candidates) u
 
 -- name: users.count_near
 -- Only when include_total asks for it.
