@@ -224,16 +224,13 @@ def wrk(server: Server, requests: pathlib.Path, connections: int, seconds: float
     return result
 
 
-def pgbench(hourz: Hourz, scripts: list[str], folder: pathlib.Path, seconds: float, clients: int = 16) -> dict:
-    """Scripts are drawn alike. Plans are generic from the start, as they are in the server after five runs."""
-    files = []
-    for number, script in enumerate(scripts):
-        path = folder / f"script-{number}.sql"
-        path.write_text(script)
-        files += ["-f", str(path)]
+def pgbench(hourz: Hourz, script: str, folder: pathlib.Path, seconds: float, clients: int = 16) -> dict:
+    """Plans are generic from the start, as the server's connections ask for."""
+    path = folder / "script.sql"
+    path.write_text(script)
     done = subprocess.run(
         [str(POSTGRES_BIN / "pgbench"), "-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T",
-         str(max(1, round(seconds))), *files],
+         str(max(1, round(seconds))), "-f", str(path)],
         env={**os.environ, **hourz.database("hourz_app"), "PGOPTIONS": "-c plan_cache_mode=force_generic_plan"},
         stdin=subprocess.DEVNULL, capture_output=True, text=True)
     rate = re.search(r"^tps = ([0-9.]+)", done.stdout, re.MULTILINE)

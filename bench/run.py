@@ -188,25 +188,29 @@ class Bench:
 
     # --- pgbench ----------------------------------------------------------------------------------------------------
 
-    def scripts(self, name: str) -> list[str]:
-        """The server's own statements with the server's own parameters, one transaction a script."""
-        viewers = [f"'{person}'::uuid" for person in self.chance.sample(self.people, 100)]
-        if name == "gig":
-            return [self.statements["gigs.by_id"].bound({"id": f"'{gig}'::uuid", "viewer": viewer}) + ";\n"
-                    for gig, viewer in zip(self.gig_ids, viewers)]
-        scripts, reach = [], round(SPREAD * 1e6)
-        for number, viewer in enumerate(viewers):
-            latitude, longitude = DENSE[number % len(DENSE)]
-            values = {"viewer": viewer, "latitude": ":latitude", "longitude": ":longitude"}
-            if name == "near":
-                values |= {"radius_m": "5000", "candidates": str(CANDIDATES), "after_key": "-1",
-                           "after_id": "'00000000-0000-0000-0000-000000000000'::uuid"}
-                sql = self.statements["gigs.near_plain"].bound(values)
-            else:
-                sql = self.statements["gigs.create"].bound(values | self.posted)
-            scripts.append(f"\\set latitude {latitude} + random(-{reach}, {reach}) / 1000000.0\n"
-                           f"\\set longitude {longitude} + random(-{reach}, {reach}) / 1000000.0\n{sql};\n")
-        return scripts
+    def script(self, name: str) -> str:
+        """The server's own statement with the server's own parameters. One script, so that each client plans it once."""
+        def one_of(ids: list[str], variable: str) -> str:
+            return f"('{{{','.join(ids)}}}'::uuid[])[:{variable}]"
+        viewers = self.chance.sample(self.people, 1000)
+        lines = [f"\\set person random(1, {len(viewers)})", f"\\set gig random(1, {len(self.gig_ids)})"]
+        values = {"viewer": one_of(viewers, "person"), "id": one_of(self.gig_ids, "gig")}
+        statement = "gigs.by_id"
+        if name != "gig":
+            reach = round(SPREAD * 1e6)
+            lines.append(f"\\set place random(1, {len(DENSE)})")
+            for axis, variable in enumerate(("latitude", "longitude")):
+                cases = " ".join(f"when :place = {n + 1} then {point[axis]}" for n, point in enumerate(DENSE))
+                lines.append(f"\\set {variable} (case {cases} end) + random(-{reach}, {reach}) / 1000000.0")
+            values |= {"latitude": ":latitude", "longitude": ":longitude"}
+        if name == "near":
+            statement = "gigs.near_plain"
+            values |= {"radius_m": "5000", "candidates": str(CANDIDATES), "after_key": "-1",
+                       "after_id": "'00000000-0000-0000-0000-000000000000'::uuid"}
+        elif name == "post":
+            statement = "gigs.create"
+            values |= self.posted
+        return "\n".join(lines) + "\n" + self.statements[statement].bound(values) + ";\n"
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
@@ -227,7 +231,7 @@ class Bench:
             if side == "server":
                 self.load_server(operation, 64)
             elif side == "pgbench":
-                self.note(operation, side, 16, pgbench(self.hourz, self.scripts(operation), self.folder, self.seconds))
+                self.note(operation, side, 16, pgbench(self.hourz, self.script(operation), self.folder, self.seconds))
             elif self.peer:
                 self.note(operation, side, 64, wrk(self.peer, self.requests(operation), 64, self.seconds))
 
