@@ -141,6 +141,8 @@ CREATE TABLE gig_events (
   PRIMARY KEY (gig_id, version)
 );
 
+COMMENT ON TABLE gig_events IS 'append-only: the application can add to the history and never change it';
+
 -- How many gigs are open in each cell of the map, at every second level from the whole world (0) to some 38 m (20).
 -- Sums are in millionths of a degree, so that adding and taking away leaves no residue.
 CREATE TABLE gig_cells (
@@ -218,3 +220,4 @@ CREATE TABLE audit_log (
   at          timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX audit_log_subject ON audit_log (subject_id, at);
+COMMENT ON TABLE audit_log IS 'append-only: the application can add rows and never change them';

@@ -18,7 +18,7 @@ struct TimerRow {
 };
 BOOST_DESCRIBE_STRUCT(TimerRow, (), (kind, subject_id))
 
-const db::Query<TimerRow> select_due{jobs::sql::due};
+const db::Query<TimerRow, std::vector<std::string>> select_due{jobs::sql::due};
 const db::Query<db::Nothing, TimerRow> take_timer{jobs::sql::take};
 const db::Query<db::Nothing, TimerRow> postpone_timer{jobs::sql::postpone};
 
@@ -49,13 +49,13 @@ db::Awaitable<void> fire(db::Client& database, const Jobs::Timer& work, const Ti
 
 /// One round over what is due. A timer that fails is put off, so that it never blocks the ones behind it.
 db::Awaitable<void> fire_due(db::Client& database, const std::map<std::string, Jobs::Timer, std::less<>>& timers) {
-  const auto due = co_await db::all(database.reads(), select_due);
+  std::vector<std::string> kinds;
+  for (const auto& [kind, work] : timers) kinds.push_back(kind);
+  const auto due = co_await db::all(database.reads(), select_due, kinds);
   for (const TimerRow& row : due) {
-    const auto work = timers.find(row.kind);
-    if (work == timers.end()) continue;  // of a newer server on the same database
     std::string failure;
     try {
-      co_await fire(database, work->second, row);
+      co_await fire(database, timers.at(row.kind), row);
       continue;
     } catch (const std::exception& error) {
       failure = error.what();

@@ -1,6 +1,7 @@
 -- name: jobs.due
--- Timers whose time has come, by the database's clock.
-SELECT kind, subject_id FROM timers WHERE due_at <= now() ORDER BY due_at LIMIT 100
+-- Timers whose time has come, by the database's clock, of the kinds that this server knows: those of a newer one on the
+-- same database must not stand in the way.
+SELECT kind, subject_id FROM timers WHERE due_at <= now() AND kind = ANY (:kinds) ORDER BY due_at LIMIT 100
 
 -- name: jobs.take
 -- Deleting is taking: the row goes in the transaction that does the work, and of several servers one gets it.

@@ -17,6 +17,7 @@ using http::Effect;
 using http::Endpoint;
 using http::Errors;
 using http::Method;
+using http::OptionalBody;
 using http::Path;
 using http::Query;
 
@@ -368,27 +369,36 @@ Awaitable<UserList> get_nearby(Deps& deps, Call& call, Query<NearbyQuery> query)
 
 // --- reputation ------------------------------------------------------------------------------------------------------
 
-struct OverrideReputation {
-  Real<0, 5'000> score;
-  Text<1, 500> reason;
+struct SetReputation {
+  static constexpr std::array notes{Note{"score", "left out: recomputed from the reviews"}};
+  std::optional<Real<0, 5'000>> score;
+  std::optional<Text<1, 500>> reason;
+
+  static void check(const SetReputation& body, std::vector<Fault>& faults) {
+    if (body.score && !body.reason) faults.push_back({"reason", "required", "is required to override a score"});
+  }
 };
-BOOST_DESCRIBE_STRUCT(OverrideReputation, (), (score, reason))
+BOOST_DESCRIBE_STRUCT(SetReputation, (), (score, reason))
 
-constexpr Endpoint set_reputation{.method = Method::put,
-                                  .path = "/api/users/{id}/reputation",
-                                  .name = "users.set_reputation",
-                                  .summary = "Override somebody's reputation score",
-                                  .description = "The old and the new score and the reason are kept in the audit log.",
-                                  .access = Access::admin,
-                                  .effect = Effect::change,
-                                  .errors = {ErrorCode::not_found}};
+constexpr Endpoint set_reputation{
+    .method = Method::put, .path = "/api/users/{id}/reputation", .name = "users.set_reputation",
+    .summary = "Recompute somebody's reputation score from the reviews, or override it",
+    .description = "The old and the new score and the reason are kept in the audit log.", .access = Access::admin,
+    .effect = Effect::change, .errors = {ErrorCode::not_found}};
 
-Awaitable<User> put_reputation(Deps&, Call& call, Path<UserPath> path, Body<OverrideReputation> body) {
-  auto row =
-      co_await db::maybe_last(call.db(), update_reputation,
-                              OverrideRow{path->id, call.user(), make_uuid(), body->score.value, body->reason.value});
-  if (!row) throw Problem(ErrorCode::not_found);
-  co_return to_user(std::move(*row));
+/// The score of somebody without reviews, and the prior of all others.
+constexpr double prior_score = 5.0;
+
+Awaitable<User> put_reputation(Deps&, Call& call, Path<UserPath> path, OptionalBody<SetReputation> body) {
+  // Nobody has a review before there is a room for them, so the recomputed score is the prior.
+  OverrideRow row{path->id, call.user(), make_uuid(), prior_score, "recomputed from 0 reviews"};
+  if (body->score) {
+    row.score = body->score->value;
+    row.reason = body->reason->value;
+  }
+  auto user = co_await db::maybe_last(call.db(), update_reputation, std::move(row));
+  if (!user) throw Problem(ErrorCode::not_found);
+  co_return to_user(std::move(*user));
 }
 
 template <std::size_t Min, std::size_t Max>

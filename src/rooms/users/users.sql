@@ -88,12 +88,12 @@ WHERE u.public_location IS NOT NULL AND (u.is_available OR NOT :only_available) 
 UPDATE users SET completed_gigs = completed_gigs + 1 WHERE id = :id
 
 -- name: users.override_reputation
--- An administrator's word instead of the reviews'; the audit row of the same statement keeps both scores.
+-- A score by an administrator's word or act; the audit row of the same statement keeps the one before it.
 WITH old AS (SELECT id, reputation_score FROM users WHERE id = :id FOR UPDATE),
 u AS (UPDATE users SET reputation_score = :score, updated_at = now(), version = version + 1
       FROM old WHERE users.id = old.id RETURNING users.*),
 audit AS (INSERT INTO audit_log (id, admin_id, action, subject_id, details)
-          SELECT :audit_id, :admin_id, 'reputation.override', old.id,
+          SELECT :audit_id, :admin_id, 'reputation.set', old.id,
                  jsonb_build_object('from', old.reputation_score, 'to', :score, 'reason', :reason)
           FROM old)
 SELECT @own@ FROM u
