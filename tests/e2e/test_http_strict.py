@@ -202,7 +202,7 @@ def mixed_requests():
     kinds = [
         (LIVE, 200),
         (get("/nowhere"), 404),
-        (get("/api/me"), 401),
+        (get("/api/users/me"), 401),
         (post("Content-Length: 2", body=b"{}"), None),
         (get(method="HEAD"), 200),
     ]
