@@ -421,30 +421,32 @@ void install(http::Router& router, Deps& deps) {
 }
 
 Awaitable<http::Caller> SessionAuthenticator::authenticate(db::Client& database, std::string_view token) {
-  AccessClaims claims;
-  switch (tokens_.read_access(token, now().microseconds / 1'000'000, claims)) {
-    case TokenFault::none:
-      break;
-    case TokenFault::expired:
-      throw Problem(ErrorCode::token_expired);
-    case TokenFault::malformed:
-      throw Problem(ErrorCode::token_invalid);
-  }
+  const std::int64_t now_s = now().microseconds / 1'000'000;
   const auto moment = std::chrono::steady_clock::now();
+  if (const auto known = cache_.find(token); known != cache_.end()) {
+    const Entry& entry = known->second;
+    if (moment < entry.until && now_s < entry.expires_at &&
+        entry.revocation == revocations_.seen(entry.caller.user_id)) {
+      co_return entry.caller;
+    }
+  }
+  AccessClaims claims;
+  switch (tokens_.read_access(token, now_s, claims)) {
+    case TokenFault::none: break;
+    case TokenFault::expired: throw Problem(ErrorCode::token_expired);
+    case TokenFault::malformed: throw Problem(ErrorCode::token_invalid);
+  }
   // Read before the database is asked: a session that ends meanwhile is then not kept as alive.
   const std::uint64_t revocation = revocations_.seen(claims.user_id);
-  const auto known = cache_.find(claims.session_id);
-  if (known != cache_.end() && known->second.user_id == claims.user_id && known->second.revocation == revocation &&
-      moment < known->second.until) {
-    co_return http::Caller{claims.user_id, claims.session_id, known->second.role};
-  }
   const SessionOf of{claims.session_id, claims.user_id};
+  std::string key(token);
   const auto session = co_await db::maybe(database.reads(), check_session, of);
   if (!session) throw Problem(ErrorCode::session_ended);
   if (session->suspended) throw Problem(ErrorCode::account_suspended);
-  if (cache_.size() >= 100'000) cache_.clear();
-  cache_[claims.session_id] = {claims.user_id, session->role, revocation, moment + std::chrono::seconds(1)};
-  co_return http::Caller{claims.user_id, claims.session_id, session->role};
+  const http::Caller caller{claims.user_id, claims.session_id, session->role};
+  if (cache_.size() >= cache_bound) cache_.clear();
+  cache_[std::move(key)] = {caller, claims.expires_at, revocation, moment + std::chrono::seconds(1)};
+  co_return caller;
 }
 
 Awaitable<std::int64_t> purge_sessions(db::Executor& db) { co_return co_await db::run(db, purge); }
