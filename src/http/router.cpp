@@ -86,6 +86,7 @@ void Router::insert(std::unique_ptr<Bound> bound) {
 Router::Match Router::find(Method method, std::string_view path) const {
   Match match;
   if (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
+  if (path.size() > 1 && path.ends_with('/')) return {};  // one slash at the end is another spelling, two are not
   const Node* node = root_.get();
   while (!path.empty() && path != "/") {
     path.remove_prefix(1);
