@@ -91,7 +91,10 @@ std::vector<ErrorCode> errors_of(const Bound& bound) {
   add(ErrorCode::service_unavailable);
   add(ErrorCode::internal_error);
   if (endpoint.rate != RateClass::none) add(ErrorCode::rate_limited);
-  if (endpoint.access != Access::anyone) add(ErrorCode::unauthenticated);
+  if (endpoint.access != Access::anyone) {
+    add(ErrorCode::unauthenticated);
+    add(ErrorCode::account_suspended);
+  }
   if (endpoint.access == Access::admin) add(ErrorCode::forbidden);
   if (endpoint.method != Method::get) add(ErrorCode::unsupported_media_type);
   if (takes_idempotency_key(endpoint)) add(ErrorCode::idempotency_in_progress);

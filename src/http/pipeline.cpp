@@ -258,7 +258,9 @@ void Pipeline::conclude(Ticket& ticket, Response& response) {
   }
   latency->Observe(static_cast<double>(elapsed.count()) / 1e6);
   const bool quiet = endpoint != nullptr && endpoint->rate == RateClass::none && response.status < 400;
-  const auto level = response.status >= 500 ? log::Level::error : quiet ? log::Level::debug : log::Level::info;
+  // 501 is the client's doing: a method that does not exist.
+  const bool ours = response.status >= 500 && response.status != 501;
+  const auto level = ours ? log::Level::error : quiet ? log::Level::debug : log::Level::info;
   if (!log::enabled(level)) return;
   log::Line line(level, "request");
   line.with("endpoint", name)
