@@ -1,7 +1,9 @@
 // The command line: serve, migrate, demo, admin, openapi, config. Exit codes: 0 done, 1 failed, 2 wrong use or
 // settings.
+#include <libpq-fe.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <charconv>
 #include <cstdio>
@@ -33,7 +35,8 @@ constexpr std::string_view usage = R"(hourz: the backend of Hourz
   hourz config                print every setting: default, meaning, current value
   hourz version               print the version
 
-Settings are environment variables HOURZ_*; `hourz config` lists them.
+Settings are environment variables HOURZ_*, or NAME=value lines of the file that HOURZ_CONFIG names; a variable wins
+over the file. `hourz config` lists them.
 )";
 
 struct UsageError : std::runtime_error {
@@ -91,8 +94,23 @@ class Database {
   std::string app_url_;
 };
 
+/// A connection string that cannot be read would only be noticed much later, as a database that never answers.
+void check_url(std::string_view variable, const std::string& url) {
+  if (url.empty()) return;
+  char* message = nullptr;
+  const std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)> parsed(PQconninfoParse(url.c_str(), &message),
+                                                                            &PQconninfoFree);
+  if (parsed) return;
+  std::string text = message == nullptr ? "cannot be read" : message;
+  PQfreemem(message);
+  while (text.ends_with('\n')) text.pop_back();
+  throw ConfigError(std::string(variable) + ": " + text);
+}
+
 /// Makes the data directory, and leaves root's powers behind, before anything else is done.
 void settle_down(Config& config) {
+  check_url("HOURZ_DATABASE_URL", config.database_url);
+  check_url("HOURZ_MIGRATION_URL", config.migration_url);
   if (!config.postgres_bin.empty()) setenv("HOURZ_POSTGRES_BIN", config.postgres_bin.c_str(), 1);
   const bool needs_directory = config.database_url.empty() || config.secret.empty();
   if (needs_directory) {
@@ -170,21 +188,9 @@ int serve(Config config) {
   Clock::time_point cut_off = Clock::time_point::max();
   int stops = 0;
   while (true) {
-    if (!ready && stops == 0 && Clock::now() >= next_try) {
-      if (migrated(database)) {
-        if (config.demo == "small" && demo::is_empty(database.owner_url())) {
-          load_demo(config, database.owner_url(), 2000, 10000, 1);
-        }
-        server.set_ready();
-        ready = true;
-        std::cout << "hourz: ready" << std::endl;
-        log::Line(log::Level::info, "server.ready");
-      } else {
-        pause = std::min<std::chrono::milliseconds>(pause * 2, std::chrono::seconds(2));
-        next_try = Clock::now() + pause + std::chrono::milliseconds(jitter() % 200);
-      }
-    }
-    const timespec tick{0, 50'000'000};
+    // A stop goes before the next try at the database: nobody waits for a schema that nobody will use.
+    const bool due = !ready && stops == 0 && Clock::now() >= next_try;
+    const timespec tick{0, due ? 0 : 50'000'000};
     const int signal = sigtimedwait(&signals, nullptr, &tick);
     if (database.cluster() != nullptr && stops == 0) database.cluster()->supervise();
     if (signal == SIGTERM || signal == SIGINT) {
@@ -196,6 +202,19 @@ int serve(Config config) {
       }
     }
     if (stops > 1 || server.drained() || Clock::now() > cut_off) break;
+    if (!due || stops > 0) continue;
+    if (migrated(database)) {
+      if (config.demo == "small" && demo::is_empty(database.owner_url())) {
+        load_demo(config, database.owner_url(), 2000, 10000, 1);
+      }
+      server.set_ready();
+      ready = true;
+      std::cout << "hourz: ready" << std::endl;
+      log::Line(log::Level::info, "server.ready");
+    } else {
+      pause = std::min<std::chrono::milliseconds>(pause * 2, std::chrono::seconds(2));
+      next_try = Clock::now() + pause + std::chrono::milliseconds(jitter() % 200);
+    }
   }
   server.stop();
   if (database.cluster() != nullptr) database.cluster()->stop();
@@ -309,7 +328,8 @@ int print_config(const Config& config) {
 
 int run(const std::vector<std::string>& arguments) {
   const std::string command = arguments.empty() ? "help" : arguments[0];
-  if (command == "help" || command == "--help" || command == "-h") {
+  const auto asks = [](const std::string& word) { return word == "help" || word == "--help" || word == "-h"; };
+  if (asks(command) || std::any_of(arguments.begin(), arguments.end(), asks)) {
     std::cout << usage;
     return 0;
   }
@@ -319,13 +339,16 @@ int run(const std::vector<std::string>& arguments) {
   }
   start_crypto();
   const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
+  if (!rest.empty() && (command == "serve" || command == "openapi" || command == "config")) {
+    throw UsageError(command + " takes no arguments; settings are variables HOURZ_* (see hourz config)");
+  }
   if (command == "openapi") return print_openapi(Config{});
   Config config = load_config(environment_variables());
-  if (command == "serve" && rest.empty()) return serve(std::move(config));
+  if (command == "serve") return serve(std::move(config));
   if (command == "migrate") return migrate(std::move(config), rest);
   if (command == "demo") return fill_demo(std::move(config), rest);
   if (command == "admin") return admin(std::move(config), rest);
-  if (command == "config" && rest.empty()) return print_config(config);
+  if (command == "config") return print_config(config);
   throw UsageError("'" + command + "' is not a command (see hourz --help)");
 }
 

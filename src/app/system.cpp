@@ -120,7 +120,25 @@ struct FilePath {
 };
 BOOST_DESCRIBE_STRUCT(FilePath, (), (file))
 
+/// What the `type` of every problem document points at: each code with its status and what it says.
+Response errors_page() {
+  Response response;
+  response.headers.emplace_back("Content-Security-Policy",
+                                "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+  response.headers.emplace_back("Cache-Control", "public, max-age=300");
+  response.content_type = "text/html; charset=utf-8";
+  response.body = "<!doctype html><html lang=\"en\"><title>Hourz: errors</title><h1>Errors</h1><dl>";
+  for (const ErrorInfo& info : error_table) {
+    const std::string word(info.word);
+    response.body += "<dt id=\"" + word + "\"><code>" + word + "</code> (" + std::to_string(info.status) + ")<dd>" +
+                     std::string(info.title) + ".";
+  }
+  response.body += "</dl></html>";
+  return response;
+}
+
 Awaitable<Response> get_docs_file(SystemDeps&, Call& call, Path<FilePath> path) {
+  if (path->file.value == "errors") co_return errors_page();
   co_return to_response(call, http::find_asset("/docs/" + path->file.value));
 }
 

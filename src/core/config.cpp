@@ -1,14 +1,17 @@
 #include "core/config.hpp"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <charconv>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <optional>
+#include <set>
 
 #include "core/crypto.hpp"
 
@@ -58,6 +61,18 @@ Setting url(std::string_view variable, std::string Config::*member, std::string_
       shown.replace(word + 9, shown.find_first_of(" &", word) - word - 9, "********");
     }
     return shown;
+  };
+  return setting;
+}
+
+Setting address(std::string_view variable, std::string Config::*member, std::string_view meaning) {
+  Setting setting = text(variable, member, meaning);
+  setting.parse = [member](Config& config, std::string_view value) -> std::optional<std::string> {
+    config.*member = value;
+    std::array<unsigned char, sizeof(in6_addr)> bytes{};
+    const char* given = (config.*member).c_str();
+    if (inet_pton(AF_INET, given, bytes.data()) == 1 || inet_pton(AF_INET6, given, bytes.data()) == 1) return {};
+    return "must be an IPv4 or IPv6 address";
   };
   return setting;
 }
@@ -114,7 +129,7 @@ Setting environment_setting() {
 const std::vector<Setting>& table() {
   static const std::vector<Setting> settings{
       environment_setting(),
-      text("HOURZ_LISTEN_ADDRESS", &Config::listen_address, "address to listen on"),
+      address("HOURZ_LISTEN_ADDRESS", &Config::listen_address, "IPv4 or IPv6 address to listen on"),
       number("HOURZ_LISTEN_PORT", &Config::listen_port, 0, 65535, "port to listen on; 0 takes a free one"),
       text("HOURZ_PUBLIC_HOSTS", &Config::public_hosts,
            "host names, comma-separated, that an absolute request target may name; empty: any"),
@@ -173,6 +188,13 @@ const std::vector<Setting>& table() {
   return settings;
 }
 
+std::string trimmed(const std::string& text) {
+  const auto first = text.find_first_not_of(" \t\r");
+  if (first == std::string::npos) return {};
+  return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
+}
+
+/// `NAME=value` lines; blank lines and those that begin with `#` are skipped, a value may stand in double quotes.
 void read_file(const std::string& path, Variables& variables, std::string& faults) {
   std::ifstream file(path);
   if (!file) {
@@ -180,14 +202,19 @@ void read_file(const std::string& path, Variables& variables, std::string& fault
     return;
   }
   std::string line;
+  std::set<std::string> seen;
   for (int number = 1; std::getline(file, line); ++number) {
     if (line.empty() || line.front() == '#') continue;
     const auto equals = line.find('=');
     if (equals == std::string::npos) {
-      faults += path + ":" + std::to_string(number) + ": is not NAME=value\n";
+      if (!trimmed(line).empty()) faults += path + ":" + std::to_string(number) + ": is not NAME=value\n";
       continue;
     }
-    variables.emplace(line.substr(0, equals), line.substr(equals + 1));  // a variable of the process wins
+    const std::string name = trimmed(line.substr(0, equals));
+    std::string value = trimmed(line.substr(equals + 1));
+    if (value.size() >= 2 && value.front() == '"' && value.back() == '"') value = value.substr(1, value.size() - 2);
+    if (!seen.insert(name).second) faults += path + ":" + std::to_string(number) + ": " + name + " stands twice\n";
+    variables.emplace(name, value);  // a variable of the process wins
   }
 }
 

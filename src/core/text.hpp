@@ -37,7 +37,7 @@ std::optional<char32_t> find_forbidden(std::string_view text);
 std::string fold_case(std::string_view text);
 
 /// Distinct search terms of a text, sorted: words as ICU breaks them (Thai by its dictionary), folded, English ones
-/// stemmed (Snowball). At most `limit` of them, of at most 64 bytes each.
-std::vector<std::string> search_terms(std::string_view text, std::size_t limit = 256);
+/// stemmed (Snowball). The first `limit` of the text, of at most 64 bytes each.
+std::vector<std::string> search_terms(std::string_view text, std::size_t limit = 1024);
 
 }  // namespace hourz

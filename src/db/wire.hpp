@@ -205,8 +205,14 @@ template <>
 struct Wire<Timestamp> {
   static constexpr Oid type = oid::timestamptz;
   static constexpr std::int64_t epoch = 946'684'800'000'000;  ///< 2000-01-01, where PostgreSQL counts from
+  static constexpr std::int64_t latest = 253'402'300'799'999'999 - epoch;
   static void encode(std::string& out, Timestamp time) { put_int(out, time.microseconds - epoch); }
-  static Timestamp decode(std::string_view bytes) { return {get_int<std::int64_t>(bytes) + epoch}; }
+  static Timestamp decode(std::string_view bytes) {
+    const auto since = get_int<std::int64_t>(bytes);
+    // PostgreSQL's infinity among them: no time that Hourz writes.
+    if (since < -epoch || since > latest) throw WireError("a time before 1970 or after 9999");
+    return {since + epoch};
+  }
 };
 
 template <>

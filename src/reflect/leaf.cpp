@@ -121,14 +121,16 @@ LeafResult read_text(std::string_view text, std::size_t min, std::size_t max, st
 }
 
 LeafResult read_secret(std::string_view text, std::size_t min, std::size_t max, std::string& out) {
-  // The length is checked before anything costs: a megabyte of password is refused without being looked at.
-  if (text.size() > max * 4) return LeafFault{"too_long", "must have at most " + std::to_string(max) + " characters"};
+  // Bounded before anything costs: a megabyte of password is refused without being looked at.
+  if (text.size() > max * 16) return LeafFault{"too_long", "must have at most " + std::to_string(max) + " characters"};
   if (!is_utf8(text)) return LeafFault{"not_utf8", "must be UTF-8"};
   if (text.find('\0') != std::string_view::npos) return LeafFault{"forbidden_character", "must not hold NUL"};
-  const std::size_t length = count_code_points(text);
+  // Counted in normal form: the same password has one length, whichever way a keyboard spells its accents.
+  std::string normal = normal_form_c(text);
+  const std::size_t length = count_code_points(normal);
   if (length < min) return LeafFault{"too_short", "must have at least " + std::to_string(min) + " characters"};
   if (length > max) return LeafFault{"too_long", "must have at most " + std::to_string(max) + " characters"};
-  out = normal_form_c(text);
+  out = std::move(normal);
   return {};
 }
 

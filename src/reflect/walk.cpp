@@ -1,6 +1,7 @@
 #include "reflect/walk.hpp"
 
 #include <boost/json/basic_parser_impl.hpp>
+#include <charconv>
 
 namespace hourz::reflect {
 namespace {
@@ -14,6 +15,7 @@ struct Builder {
 
   json::value_stack stack;
   std::size_t names = 0;
+  std::size_t parts = 0;
 
   using error_code = boost::system::error_code;
   using string_view = json::string_view;
@@ -49,7 +51,10 @@ struct Builder {
     stack.push_string(text);
     return true;
   }
-  bool on_number_part(string_view, error_code&) { return true; }
+  bool on_number_part(string_view, error_code&) {
+    ++parts;  // never, since the whole text is there at once
+    return true;
+  }
   bool on_int64(std::int64_t number, string_view, error_code&) {
     stack.push_int64(number);
     return true;
@@ -58,8 +63,13 @@ struct Builder {
     stack.push_uint64(number);
     return true;
   }
-  bool on_double(double number, string_view, error_code&) {
-    stack.push_double(number);
+  /// Boost 1.81 rounds numbers of more than some 16 digits one step wrong now and then, and a cursor that comes back
+  /// one step off repeats a row: its text is read again, to the nearest double there is.
+  bool on_double(double number, string_view text, error_code&) {
+    double exact = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), exact);
+    const bool whole = parts == 0 && error == std::errc{} && end == text.data() + text.size();
+    stack.push_double(whole ? exact : number);
     return true;
   }
   bool on_bool(bool flag, error_code&) {
