@@ -231,7 +231,7 @@ def pgbench(hourz: Hourz, script: str, folder: pathlib.Path, seconds: float, cli
     done = subprocess.run(
         [str(POSTGRES_BIN / "pgbench"), "-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T",
          str(max(1, round(seconds))), "-f", str(path)],
-        env={**os.environ, **hourz.database("hourz_app"), "PGOPTIONS": "-c plan_cache_mode=force_generic_plan"},
+        env={**os.environ, **hourz.database("hourz_app"), "PGOPTIONS": "-c plan_cache_mode=force_generic_plan -c enable_sort=off"},
         stdin=subprocess.DEVNULL, capture_output=True, text=True)
     rate = re.search(r"^tps = ([0-9.]+)", done.stdout, re.MULTILINE)
     average = re.search(r"^latency average = ([0-9.]+) ms", done.stdout, re.MULTILINE)

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <set>
 #include <stdexcept>
 
 namespace hourz {
@@ -124,29 +125,26 @@ std::string fold_case(std::string_view text) {
 
 std::vector<std::string> search_terms(std::string_view text, std::size_t limit) {
   thread_local WordTools tools;
-  const icu::UnicodeString folded = to_icu(fold_case(text));
-  tools.breaker->setText(folded);
-  std::vector<std::string> terms;
+  // Broken before folding: compatibility folding takes Thai sara am apart, and the dictionary knows it whole.
+  const icu::UnicodeString formed = to_icu(normal_form_c(text));
+  tools.breaker->setText(formed);
+  std::set<std::string> terms;
   std::int32_t start = tools.breaker->first();
-  for (std::int32_t end = tools.breaker->next(); end != icu::BreakIterator::DONE; end = tools.breaker->next()) {
-    if (tools.breaker->getRuleStatus() != UBRK_WORD_NONE) {
-      std::string word = from_icu(folded.tempSubStringBetween(start, end));
-      if (is_ascii(word)) {
-        const auto* stem = sb_stemmer_stem(tools.stemmer.get(), reinterpret_cast<const sb_symbol*>(word.data()),
-                                           static_cast<int>(word.size()));
-        if (stem != nullptr) {
-          word.assign(reinterpret_cast<const char*>(stem),
-                      static_cast<std::size_t>(sb_stemmer_length(tools.stemmer.get())));
-        }
+  for (std::int32_t end = tools.breaker->next(); end != icu::BreakIterator::DONE && terms.size() < limit;
+       start = end, end = tools.breaker->next()) {
+    if (tools.breaker->getRuleStatus() == UBRK_WORD_NONE) continue;  // white space, punctuation
+    std::string word = fold_case(from_icu(formed.tempSubStringBetween(start, end)));
+    if (is_ascii(word)) {
+      const auto* stem = sb_stemmer_stem(tools.stemmer.get(), reinterpret_cast<const sb_symbol*>(word.data()),
+                                         static_cast<int>(word.size()));
+      if (stem != nullptr) {
+        word.assign(reinterpret_cast<const char*>(stem),
+                    static_cast<std::size_t>(sb_stemmer_length(tools.stemmer.get())));
       }
-      if (!word.empty() && word.size() <= 64) terms.push_back(std::move(word));
     }
-    start = end;
+    if (!word.empty() && word.size() <= 64) terms.insert(std::move(word));
   }
-  std::sort(terms.begin(), terms.end());
-  terms.erase(std::unique(terms.begin(), terms.end()), terms.end());
-  if (terms.size() > limit) terms.resize(limit);
-  return terms;
+  return {terms.begin(), terms.end()};
 }
 
 }  // namespace hourz

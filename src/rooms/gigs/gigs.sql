@@ -11,6 +11,11 @@
   g.helper_id, h.name AS helper_name, h.photo_url AS helper_photo_url, h.reputation_score AS helper_reputation_score,
   h.total_reviews AS helper_total_reviews
 
+-- fragment: people_of
+  -- A page's people one by one: behind OFFSET 0 no guess at the number of rows makes a scan of all users of it.
+  CROSS JOIN LATERAL (SELECT * FROM users WHERE id = g.seeker_id OFFSET 0) s
+  LEFT JOIN LATERAL (SELECT * FROM users WHERE id = g.helper_id OFFSET 0) h ON true
+
 -- fragment: people
   JOIN users s ON s.id = g.seeker_id LEFT JOIN users h ON h.id = g.helper_id
 
@@ -18,13 +23,15 @@
   ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography
 
 -- fragment: filters
+  -- The words behind an OR: as a bare condition they would tempt the planner, which does not see that there are none, to
+  -- fetch the whole index of words.
   (:min_budget::bigint IS NULL OR g.budget >= :min_budget)
   AND (:max_budget::bigint IS NULL OR g.budget <= :max_budget)
   AND (:max_duration::double precision IS NULL OR g.duration_hours <= :max_duration)
   AND (:category::text IS NULL OR g.category = :category)
   AND (:starts_after::timestamptz IS NULL OR g.starts_at >= :starts_after)
   AND (:starts_before::timestamptz IS NULL OR g.starts_at <= :starts_before)
-  AND g.terms @> :words
+  AND (cardinality(:words) = 0 OR g.terms @> :words)
 
 -- fragment: box
   (NOT :boxed OR (ST_Y(g.public_location::geometry) BETWEEN :min_latitude AND :max_latitude
@@ -175,13 +182,16 @@ WHERE ((:as_seeker AND g.seeker_id = :viewer) OR (:as_helper AND g.helper_id = :
 
 -- name: gigs.near
 -- Open gigs by distance on the sphere, which the index knows; the caller settles the order by true distance. Ordered by
--- nothing else: PostgreSQL 15 walks an index by distance only when distance is the whole order.
+-- nothing else: PostgreSQL 15 walks an index by distance only when distance is the whole order. A filter that hardly
+-- anything fits would walk to the end of the radius: a page looks at the next 50,000 gigs and no further.
 SELECT @card@, g.sphere_m, g.distance_m FROM (
-  SELECT g.*, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
-  FROM gigs g
-  WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m) AND @box@ AND @filters@
-    AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
-  ORDER BY g.public_location <-> @point@ LIMIT :candidates) g @people@
+  SELECT * FROM (
+    SELECT g.*, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
+    FROM gigs g
+    WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m)
+      AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
+    ORDER BY g.public_location <-> @point@ LIMIT 50000) g
+  WHERE @box@ AND @filters@ LIMIT :candidates) g @people_of@
 
 -- name: gigs.near_plain
 -- The first page without filter or box, which most searches are: one distance less for each row.
@@ -189,63 +199,69 @@ SELECT @card@, g.sphere_m, g.distance_m FROM (
   SELECT g.*, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
   FROM gigs g
   WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m)
-  ORDER BY g.public_location <-> @point@ LIMIT :candidates) g @people@
+  ORDER BY g.public_location <-> @point@ LIMIT :candidates) g @people_of@
 
 -- name: gigs.near_other
 -- The same for gigs that are no longer open, on their own index.
 SELECT @card@, g.sphere_m, g.distance_m FROM (
-  SELECT g.*, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
-  FROM gigs g
-  WHERE g.status <> 'PENDING' AND g.status = :status AND ST_DWithin(g.public_location, @point@, :radius_m) AND @box@ AND @filters@
-    AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
-  ORDER BY g.public_location <-> @point@ LIMIT :candidates) g @people@
+  SELECT * FROM (
+    SELECT g.*, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
+    FROM gigs g
+    WHERE g.status <> 'PENDING' AND g.status = :status AND ST_DWithin(g.public_location, @point@, :radius_m)
+      AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
+    ORDER BY g.public_location <-> @point@ LIMIT 50000) g
+  WHERE @box@ AND @filters@ LIMIT :candidates) g @people_of@
 
 -- name: gigs.newest
--- Walks the newest first and keeps those that fit: for areas and words that many gigs fit.
-SELECT @card@, @distance@,
-       -(extract(epoch FROM g.created_at) * 1000000)::double precision AS sort_key
-FROM gigs g @people@
-WHERE g.status = :status AND @area@ AND @filters@
-  AND (g.created_at, g.id) < (:before, :before_id)
-ORDER BY g.created_at DESC, g.id DESC LIMIT :page
+-- Walks the newest first and keeps those that fit: for areas and words that many gigs fit. The inner LIMIT fences the walk
+-- off from the conditions, and bounds it as in gigs.near.
+SELECT @card@, @distance@, -(extract(epoch FROM g.created_at) * 1000000)::double precision AS sort_key
+FROM (SELECT * FROM (SELECT * FROM gigs g WHERE g.status = :status AND (g.created_at, g.id) < (:before, :before_id)
+                     ORDER BY g.created_at DESC, g.id DESC LIMIT 50000) g
+      WHERE @area@ AND @filters@ LIMIT :page) g @people_of@
+ORDER BY g.created_at DESC, g.id DESC
 
 -- name: gigs.budget
 -- The same, the best paid first.
 SELECT @card@, @distance@, -g.budget::double precision AS sort_key
-FROM gigs g @people@
-WHERE g.status = :status AND @area@ AND @filters@ AND (g.budget, g.id) < (:below_budget, :before_id)
-ORDER BY g.budget DESC, g.id DESC LIMIT :page
+FROM (SELECT * FROM (SELECT * FROM gigs g WHERE g.status = :status AND (g.budget, g.id) < (:below_budget, :before_id)
+                     ORDER BY g.budget DESC, g.id DESC LIMIT 50000) g
+      WHERE @area@ AND @filters@ LIMIT :page) g @people_of@
+ORDER BY g.budget DESC, g.id DESC
 
 -- name: gigs.gather_open
 -- Takes all open gigs of a small area and sorts them: for areas that few gigs fit.
-SELECT * FROM (
-  SELECT @card@, @distance@, @sort_key@ AS sort_key
-  FROM gigs g @people@
-  WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m) AND @box@ AND @filters@) found
-WHERE CASE WHEN :sort = 'distance' THEN (sort_key, id) > (:after_key, :after_id)
-           ELSE sort_key > :after_key OR (sort_key = :after_key AND id < :after_id) END
-ORDER BY sort_key, CASE WHEN :sort = 'distance' THEN id END, id DESC LIMIT :page
+SELECT @card@, g.distance_m, g.sort_key FROM (
+  SELECT * FROM (
+    SELECT g.*, @distance@, @sort_key@ AS sort_key FROM gigs g
+    WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m) AND @box@ AND @filters@) found
+  WHERE CASE WHEN :sort = 'distance' THEN (sort_key, id) > (:after_key, :after_id)
+             ELSE sort_key > :after_key OR (sort_key = :after_key AND id < :after_id) END
+  ORDER BY sort_key, CASE WHEN :sort = 'distance' THEN id END, id DESC LIMIT :page) g @people_of@
+ORDER BY g.sort_key, CASE WHEN :sort = 'distance' THEN g.id END, g.id DESC
 
 -- name: gigs.gather_other
 -- The same for gigs that are no longer open.
-SELECT * FROM (
-  SELECT @card@, @distance@, @sort_key@ AS sort_key
-  FROM gigs g @people@
-  WHERE g.status <> 'PENDING' AND g.status = :status AND ST_DWithin(g.public_location, @point@, :radius_m) AND @box@
-    AND @filters@) found
-WHERE CASE WHEN :sort = 'distance' THEN (sort_key, id) > (:after_key, :after_id)
-           ELSE sort_key > :after_key OR (sort_key = :after_key AND id < :after_id) END
-ORDER BY sort_key, CASE WHEN :sort = 'distance' THEN id END, id DESC LIMIT :page
+SELECT @card@, g.distance_m, g.sort_key FROM (
+  SELECT * FROM (
+    SELECT g.*, @distance@, @sort_key@ AS sort_key FROM gigs g
+    WHERE g.status <> 'PENDING' AND g.status = :status AND ST_DWithin(g.public_location, @point@, :radius_m)
+      AND @box@ AND @filters@) found
+  WHERE CASE WHEN :sort = 'distance' THEN (sort_key, id) > (:after_key, :after_id)
+             ELSE sort_key > :after_key OR (sort_key = :after_key AND id < :after_id) END
+  ORDER BY sort_key, CASE WHEN :sort = 'distance' THEN id END, id DESC LIMIT :page) g @people_of@
+ORDER BY g.sort_key, CASE WHEN :sort = 'distance' THEN g.id END, g.id DESC
 
 -- name: gigs.gather_words
 -- Takes all gigs that hold rare words, wherever they are, and sorts those of the area.
-SELECT * FROM (
-  SELECT @card@, @distance@, @sort_key@ AS sort_key
-  FROM (SELECT * FROM gigs WHERE terms @> :words OFFSET 0) g @people@
-  WHERE g.status = :status AND @area@ AND @filters@) found
-WHERE CASE WHEN :sort = 'distance' THEN (sort_key, id) > (:after_key, :after_id)
-           ELSE sort_key > :after_key OR (sort_key = :after_key AND id < :after_id) END
-ORDER BY sort_key, CASE WHEN :sort = 'distance' THEN id END, id DESC LIMIT :page
+SELECT @card@, g.distance_m, g.sort_key FROM (
+  SELECT * FROM (
+    SELECT g.*, @distance@, @sort_key@ AS sort_key FROM (SELECT * FROM gigs WHERE terms @> :words OFFSET 0) g
+    WHERE g.status = :status AND @area@ AND @filters@) found
+  WHERE CASE WHEN :sort = 'distance' THEN (sort_key, id) > (:after_key, :after_id)
+             ELSE sort_key > :after_key OR (sort_key = :after_key AND id < :after_id) END
+  ORDER BY sort_key, CASE WHEN :sort = 'distance' THEN id END, id DESC LIMIT :page) g @people_of@
+ORDER BY g.sort_key, CASE WHEN :sort = 'distance' THEN g.id END, g.id DESC
 
 -- name: gigs.few_open
 -- How many open gigs an area holds, counted no further than decides how to search it.
@@ -286,8 +302,8 @@ GROUP BY y, x HAVING sum(count) > 0
 
 -- name: gigs.pins
 -- Single gigs around the middles of cells that hold few. A circle about a cell finds its gigs through the index; the
--- box then says which are wanted.
-SELECT DISTINCT ON (found.id) found.id, found.title, found.budget, found.latitude, found.longitude FROM
+-- box then says which are wanted. Circles overlap: the caller drops the second of a pair.
+SELECT found.id, found.title, found.budget, found.latitude, found.longitude FROM
   unnest(:latitudes::double precision[], :longitudes::double precision[], :radii_m::double precision[])
     AS c (latitude, longitude, radius_m)
   CROSS JOIN LATERAL (
@@ -297,7 +313,7 @@ SELECT DISTINCT ON (found.id) found.id, found.title, found.budget, found.latitud
     WHERE g.status = 'PENDING'
       AND ST_DWithin(g.public_location, ST_SetSRID(ST_MakePoint(c.longitude, c.latitude), 4326)::geography, c.radius_m)
       AND @box@) found
-LIMIT 500
+LIMIT 2000
 
 -- name: gigs.sample_open
 -- With a filter that cells do not carry: the nearest to the middle of the view, a bounded number of them, and of these
@@ -306,7 +322,7 @@ SELECT id, title, budget, latitude, longitude, seen FROM (
   SELECT g.*, ST_Y(g.public_location::geometry) AS latitude, ST_X(g.public_location::geometry) AS longitude,
          count(*) OVER () AS seen
   FROM (SELECT * FROM gigs WHERE status = 'PENDING' AND ST_DWithin(public_location, @point@, :radius_m)
-        ORDER BY public_location <-> @point@ LIMIT 1000) g) g
+        ORDER BY public_location <-> @point@ LIMIT 500) g) g
 WHERE @box@ AND @filters@ LIMIT 500
 
 -- name: gigs.sample_other
@@ -316,7 +332,7 @@ SELECT id, title, budget, latitude, longitude, seen FROM (
          count(*) OVER () AS seen
   FROM (SELECT * FROM gigs WHERE status <> 'PENDING' AND status = :status
           AND ST_DWithin(public_location, @point@, :radius_m)
-        ORDER BY public_location <-> @point@ LIMIT 1000) g) g
+        ORDER BY public_location <-> @point@ LIMIT 500) g) g
 WHERE @box@ AND @filters@ LIMIT 500
 
 -- name: gigs.fold_lock

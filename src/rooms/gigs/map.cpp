@@ -21,7 +21,7 @@ using http::Query;
 
 constexpr std::int64_t marks_at_most = 500;
 constexpr std::int64_t pins_up_to = 100;  ///< gigs in view; each pin costs a probe of the index of places
-constexpr std::int64_t sample_size = 1000;
+constexpr std::int64_t sample_size = 500;
 
 struct MapQuery {
   static constexpr std::array notes{
@@ -188,7 +188,7 @@ Awaitable<MapAnswer> sample(Call& call, const MapQuery& query, const Box& box) {
   auto rows = co_await db::all(call.db(), wanted.status == Status::PENDING ? sample_open : sample_other, wanted);
   MapAnswer answer;
   for (SampleRow& row : rows) {
-    answer.sampled = row.seen >= sample_size || rows.size() >= static_cast<std::size_t>(marks_at_most);
+    answer.sampled = row.seen >= sample_size;
     answer.gigs.push_back(std::move(row));
   }
   co_return answer;
@@ -217,6 +217,11 @@ Awaitable<MapAnswer> get_map(Deps&, Call& call, Query<MapQuery> query) {
       wanted.radii_m.push_back(circle.radius_m);
     }
     if (!cells.empty()) answer.gigs = co_await db::all(call.db(), select_pins, wanted);
+    // The circles around neighbouring cells overlap.
+    std::sort(answer.gigs.begin(), answer.gigs.end(), [](const Pin& a, const Pin& b) { return a.id < b.id; });
+    const auto same = [](const Pin& a, const Pin& b) { return a.id == b.id; };
+    answer.gigs.erase(std::unique(answer.gigs.begin(), answer.gigs.end(), same), answer.gigs.end());
+    if (answer.gigs.size() > static_cast<std::size_t>(marks_at_most)) answer.gigs.resize(marks_at_most);
     co_return answer;
   }
   for (const CellRow& cell : cells) {
