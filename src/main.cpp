@@ -28,8 +28,8 @@ constexpr std::string_view usage = R"(hourz: the backend of Hourz
   hourz migrate up            apply the schema's missing steps
   hourz migrate down VERSION  undo every step above VERSION
   hourz migrate status        list the steps
-  hourz demo [--users N] [--gigs N] [--seed S]
-                              fill an empty database with a believable Bangkok
+  hourz demo [--users N] [--gigs N] [--seed S] [--at TIME]
+                              fill an empty database with a believable Bangkok, as of now or of TIME (RFC 3339)
   hourz admin grant EMAIL     make an account an administrator's
   hourz openapi               print the OpenAPI document
   hourz config                print every setting: default, meaning, current value
@@ -135,7 +135,7 @@ std::string make_hash(const Config& config, std::string password) {
 }
 
 void load_demo(const Config& config, const std::string& owner_url, std::int64_t people, std::int64_t gigs,
-               std::uint64_t seed) {
+               std::uint64_t seed, Timestamp at) {
   demo::Options options;
   options.users = people;
   options.gigs = gigs;
@@ -143,7 +143,7 @@ void load_demo(const Config& config, const std::string& owner_url, std::int64_t 
   options.blur_key = derive_key(config, "blur");
   options.blur_radius_m = static_cast<double>(config.location_blur_m);
   options.password_hash = make_hash(config, std::string(demo::demo_password));
-  options.base_time = now();
+  options.base_time = at;
   const auto loaded =
       demo::load(owner_url, options, [](std::string_view line) { std::cout << "demo: " << line << std::endl; });
   std::cout << "demo: " << loaded.users << " people and " << loaded.gigs << " gigs; log in as " << loaded.seeker.email
@@ -205,7 +205,7 @@ int serve(Config config) {
     if (!due || stops > 0) continue;
     if (migrated(database)) {
       if (config.demo == "small" && demo::is_empty(database.owner_url())) {
-        load_demo(config, database.owner_url(), 2000, 10000, 1);
+        load_demo(config, database.owner_url(), 2000, 10000, 1, now());
       }
       server.set_ready();
       ready = true;
@@ -262,8 +262,15 @@ int fill_demo(Config config, const std::vector<std::string>& arguments) {
   std::int64_t people = 2000;
   std::int64_t gigs = 10000;
   std::int64_t seed = 1;
+  Timestamp at = now();
   for (std::size_t i = 0; i < arguments.size(); i += 2) {
-    if (i + 1 == arguments.size()) throw UsageError(arguments[i] + " takes a number");
+    if (i + 1 == arguments.size()) throw UsageError(arguments[i] + " takes a value");
+    if (arguments[i] == "--at") {
+      const auto time = parse_timestamp(arguments[i + 1]);
+      if (!time) throw UsageError("--at takes a time as 2026-11-23T12:00:00Z");
+      at = *time;
+      continue;
+    }
     std::int64_t* target = arguments[i] == "--users"  ? &people
                            : arguments[i] == "--gigs" ? &gigs
                            : arguments[i] == "--seed" ? &seed
@@ -274,7 +281,7 @@ int fill_demo(Config config, const std::vector<std::string>& arguments) {
   settle_down(config);
   Database database(config);
   db::migrate_up(database.owner_url());
-  load_demo(config, database.owner_url(), people, gigs, static_cast<std::uint64_t>(seed));
+  load_demo(config, database.owner_url(), people, gigs, static_cast<std::uint64_t>(seed), at);
   return 0;
 }
 
