@@ -30,7 +30,7 @@ class Writer:
     def __init__(self, base, seeker, helper, stop, seed, timeout_s=10):
         self.base, self.seeker, self.helper, self.stop = base, seeker, helper, stop
         self.random, self.timeout_s = random.Random(seed), timeout_s
-        self.journal, self.open = [], []
+        self.journal, self.open, self.answered = [], [], collections.Counter()
         self.client = None
 
     def run(self):
@@ -58,6 +58,7 @@ class Writer:
             answer = self.client.call("POST", operation.path, operation.body, token=operation.token,
                                       headers={"Idempotency-Key": operation.key})
             operation.status = answer.status
+            self.answered[answer.status] += 1
             in_progress = answer.status == 409 and answer.json["code"] == "idempotency_in_progress"
             if answer.status < 300:
                 operation.outcome, operation.gig = "ok", answer.json["id"]
@@ -106,8 +107,8 @@ class Journal:
             any(o.outcome == "ok" and o.began >= moment for o in reversed(writer.journal[-50:])) for writer in self.writers)
 
     def statuses(self):
-        """Of everything that was answered at all."""
-        return collections.Counter(operation.status for operation in self.operations() if operation.status)
+        """Of every answer, those to retries included."""
+        return sum((writer.answered for writer in self.writers), collections.Counter())
 
     def check(self, database):
         """Settles what is open, then compares with what is stored. How many there were of each, and how many of the
