@@ -1,0 +1,177 @@
+"""The end of a server: what is in flight is answered, nothing holds it up for long, and its port and data are free."""
+
+import signal
+import socket
+import threading
+import time
+
+import pytest
+
+import harness
+from harness import Client, Person, Raw, Server, family_of, gig, is_running, scratch, signal_all, slack, wait_for
+from wire import connect, post, send
+
+
+@pytest.fixture
+def own():
+    with harness.server() as running:
+        yield running
+
+
+def stop_in_background(server, number=signal.SIGTERM):
+    server.process.send_signal(number)
+    return time.monotonic()
+
+
+def port_is_free(port):
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+    return True
+
+
+def is_settled(server):
+    """All that it started has ended."""
+    return not is_running(server.pid) and server.postmaster() == 0
+
+
+def test_terminated_under_load(own):
+    """S01: every answer is whole, every acknowledged gig is there, exit 0."""
+    with Person(own.base) as seeker:
+        token = seeker.token
+    warm, cut, odd, acknowledged, ends = threading.Barrier(9), [], [], [], []
+
+    def write():
+        peer = Raw(own.address(), token)
+        count = 0
+        try:
+            while True:
+                status, head, body = peer.ask("POST", "/api/gigs", gig(title=f"Under load {count}"))
+                count += 1
+                if status == 201:
+                    acknowledged.append(body)
+                elif status != 503:
+                    odd.append((status, body))
+                if count == 30:
+                    warm.wait()
+                if b"\r\nConnection: close" in head:
+                    ends.append("told")
+                    return
+        except AssertionError as half:
+            cut.append(half)
+        except (EOFError, ConnectionError):
+            ends.append("closed")  # between two answers, or before our request was read
+        finally:
+            peer.close()
+
+    writers = [threading.Thread(target=write) for _ in range(8)]
+    for thread in writers:
+        thread.start()
+    warm.wait(timeout=30)
+    postmaster = own.postmaster()
+    began = stop_in_background(own)
+    for thread in writers:
+        thread.join()
+    assert own.stop() == 0 and time.monotonic() - began < slack(10)
+    assert not cut and not odd, (cut, odd)
+    assert len(ends) == 8 and port_is_free(own.port)
+    assert not is_running(postmaster)
+    own.start()
+    stored = int(own.database().sql("SELECT count(*) FROM gigs WHERE title LIKE 'Under load %'")[0][0])
+    assert len(acknowledged) <= stored <= len(acknowledged) + 8
+    print(f"{len(acknowledged)} acknowledged, {stored} stored; ends: {ends}")
+
+
+def test_not_ready_while_draining(own):
+    """A request in flight holds the drain open; meanwhile nothing new is taken."""
+    idle = Raw(own.address())
+    assert idle.ask("GET", "/health/live")[0] == 200
+    busy = connect(own.address())
+    send(busy, post("Content-Length: 60", body=b"{"))
+    wait_for(lambda: Raw(own.address()).ask("GET", "/health/live")[0] == 200, "its head was read")
+    began = stop_in_background(own)
+    with pytest.raises((EOFError, ConnectionError)):
+        while True:
+            idle.ask("GET", "/health/live")
+    with pytest.raises(ConnectionError):
+        while True:
+            connect(own.address()).close()
+    assert is_running(own.pid), "still waits for the request in flight"
+    send(busy, b'"email": "a@example.com", "password": "no such person"'.ljust(58) + b"}")
+    status, head, _ = Raw.read(holding(busy))
+    assert status in (401, 422) and b"\r\nConnection: close" in head
+    assert own.stop() == 0 and time.monotonic() - began < slack(10)
+
+
+def holding(peer):
+    """A connection that was opened in another way, read as a Raw."""
+    raw = Raw.__new__(Raw)
+    raw.peer, raw.rest = peer, b""
+    return raw
+
+
+def test_second_signal_ends_at_once(own):
+    stalled = [connect(own.address()) for _ in range(5)]
+    for peer in stalled:
+        send(peer, post("Content-Length: 60", body=b"{"))
+    wait_for(lambda: Raw(own.address()).ask("GET", "/health/live")[0] == 200, "they are connected")
+    own.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: '"event":"server.draining"' in own.log(), "draining", 5)
+    began = time.monotonic()
+    own.process.send_signal(signal.SIGTERM)
+    assert own.process.wait(10) == 0 and time.monotonic() - began < slack(3)
+    assert is_settled(own) and port_is_free(own.port)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_idle_server_ends_quickly(own, number):
+    began = stop_in_background(own, number)
+    assert own.process.wait(10) == 0 and time.monotonic() - began < slack(2)
+    assert is_settled(own)
+
+
+def test_stuck_database_and_stalled_peers_do_not_hold_it_up(own):
+    """S03: PostgreSQL is frozen, and 200 peers stall in the middle of a request."""
+    with Person(own.base) as person:
+        token = person.token
+    postmaster = own.postmaster()
+    signal_all(family_of(postmaster), signal.SIGSTOP)
+    peers = [connect(own.address()) for _ in range(200)]
+    for n, peer in enumerate(peers):
+        send(peer, (b"GET /health", post("Content-Length: 60", body=b"{"))[n % 2])
+    waiting = [Raw(own.address(), token).send("GET", "/api/users/me") for _ in range(20)]
+    began = stop_in_background(own)
+    assert own.process.wait(15) == 0
+    seconds = time.monotonic() - began
+    print(f"ended after {seconds:.2f} s")
+    assert seconds < slack(10)
+    assert is_settled(own) and port_is_free(own.port) and not is_running(postmaster)
+    for peer in waiting:
+        assert peer.read()[0] == 503  # answered at the deadline, whole
+    own.start()
+    with Client(own.base, token) as client:
+        client.get("/api/users/me")
+    for peer in peers:
+        peer.close()
+
+
+def test_killed_database_processes_leave_nothing(own):
+    """PostgreSQL's family is killed outright: the server lives, starts it again, and ends well."""
+    family = family_of(own.postmaster())
+    signal_all(family, signal.SIGKILL)
+    wait_for(lambda: own.postmaster() not in (0, family[0]), "a new postmaster", 10)
+    with Client(own.base) as client:
+        wait_for(lambda: client.call("GET", "/health/ready").status == 200, "ready", 20)
+    assert own.stop() == 0
+
+
+def test_terminated_while_the_database_is_not_there():
+    with scratch() as folder:
+        running = Server(f"{folder}/data", wait_ready=False, secret="r4nd0m" * 8,
+                         database_url=f"host={folder} user=nobody dbname=none")
+        try:
+            began = stop_in_background(running)
+            assert running.process.wait(10) == 0 and time.monotonic() - began < slack(3)
+        finally:
+            running.close()
