@@ -1,0 +1,274 @@
+// What is promised of every endpoint, made from the list of endpoints itself: the committed document, who may call
+// what, and what a stranger finds behind an id. A new endpoint that takes an id fails here until its line stands in the
+// table.
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "harness/harness.hpp"
+#include "http/openapi.hpp"
+
+namespace hourz::harness {
+namespace {
+
+using http::Access;
+using http::Endpoint;
+using http::Method;
+
+class Contract : public WorldTest {
+ protected:
+  /// The path with every `{…}` replaced.
+  static std::string target_of(const Endpoint& endpoint, const std::string& id) {
+    std::string path(endpoint.path);
+    for (auto open = path.find('{'); open != std::string::npos; open = path.find('{')) {
+      path.replace(open, path.find('}') - open + 1, id);
+    }
+    return path;
+  }
+  static Answer call(const Endpoint& endpoint, const std::string& id, Fields fields, Sent body = {}) {
+    return world().send({endpoint.method, target_of(endpoint, id), std::move(body), {}, std::move(fields)});
+  }
+  static Fields bearer(const std::string& token) { return {{"authorization", "Bearer " + token}}; }
+};
+
+TEST_F(Contract, TheCommittedDocumentIsTheGeneratedOne) {
+  std::ifstream file(HOURZ_SOURCE_DIRECTORY "/docs/openapi.json");
+  std::stringstream committed;
+  committed << file.rdbuf();
+  EXPECT_TRUE(committed.str() == world().house().openapi())
+      << "docs/openapi.json is not what the endpoints say; make it anew with: hourz openapi > docs/openapi.json";
+}
+
+TEST_F(Contract, EveryEndpointIsInTheDocumentAndTheReverse) {
+  const auto document = http::openapi_document(world().house().router);
+  std::set<std::string> declared, bound;
+  for (const auto& path : document.at("paths").as_object()) {
+    for (const auto& operation : path.value().as_object()) {
+      declared.insert(std::string(operation.key()) + " " + std::string(path.key()));
+      EXPECT_TRUE(operation.value().as_object().contains("security")) << path.key();
+    }
+  }
+  for (const auto& one : world().house().router.endpoints()) {
+    std::string method(http::to_text(one->endpoint->method));
+    for (char& c : method) c = static_cast<char>(std::tolower(c));
+    bound.insert(method + " " + std::string(one->endpoint->path));
+    if (one->endpoint->method == Method::put) bound.insert("patch " + std::string(one->endpoint->path));
+  }
+  EXPECT_EQ(declared, bound);
+}
+
+TEST_F(Contract, NamesSummariesAndPathParametersAreSound) {
+  std::set<std::string_view> names;
+  for (const auto& bound : world().house().router.endpoints()) {
+    const Endpoint& endpoint = *bound->endpoint;
+    EXPECT_TRUE(names.insert(endpoint.name).second) << endpoint.name << " twice";
+    EXPECT_NE(endpoint.name.find('.'), std::string_view::npos) << endpoint.name;
+    EXPECT_FALSE(endpoint.summary.empty()) << endpoint.name;
+    EXPECT_FALSE(endpoint.path.ends_with('/')) << endpoint.path;
+    std::set<std::string> in_path, in_handler;
+    const std::string path(endpoint.path);
+    for (auto open = path.find('{'); open != std::string::npos; open = path.find('{', open + 1)) {
+      in_path.insert(path.substr(open + 1, path.find('}', open) - open - 1));
+    }
+    reflect::SchemaBook book;
+    for (const auto& [name, schema] : bound->describe(book).path_parameters) in_handler.insert(name);
+    EXPECT_EQ(in_path, in_handler) << endpoint.name;
+    if (endpoint.effect == http::Effect::read) {
+      EXPECT_EQ(endpoint.method, Method::get) << endpoint.name;
+    } else {
+      EXPECT_NE(endpoint.method, Method::get) << endpoint.name << " changes something on GET";
+    }
+  }
+  EXPECT_GE(names.size(), 35U);
+}
+
+TEST_F(Contract, WithoutAGoodTokenNothingIsToBeHad) {
+  const Person someone = world().person();
+  const Uuid ended = world().session_for(someone.id);
+  world().sql("UPDATE sessions SET ended_at = now() WHERE id = $1::uuid", {to_string(ended)});
+  const Uuid outlived = world().session_for(someone.id);
+  world().sql("UPDATE sessions SET expires_at = now() - interval '1 s' WHERE id = $1::uuid", {to_string(outlived)});
+  const Person other = world().person();
+  Config foreign = test_config();
+  foreign.secret = std::string(48, 'z');
+  const std::int64_t now_s = now().microseconds / 1'000'000;
+  const auth::Tokens& tokens = world().house().tokens;
+  const std::string good = someone.token;
+
+  struct Case {
+    std::string what;
+    Fields fields;
+    std::string code;
+  };
+  const std::vector<Case> cases{
+      {"none", {}, "unauthenticated"},
+      {"another scheme", {{"authorization", "Basic eDp5"}}, "unauthenticated"},
+      {"no scheme", {{"authorization", good}}, "unauthenticated"},
+      {"empty", {{"authorization", "Bearer "}}, "token_invalid"},
+      {"malformed", bearer("a.b.c"), "token_invalid"},
+      {"cut", bearer(good.substr(0, good.size() - 1)), "token_invalid"},
+      {"expired", bearer(tokens.make_access({someone.id, someone.session, now_s - 1000, now_s - 100})),
+       "token_expired"},
+      {"foreign key", bearer(auth::Tokens(foreign).make_access({someone.id, someone.session, now_s, now_s + 900})),
+       "token_invalid"},
+      {"refresh token", bearer(tokens.make_refresh({someone.session, 1})), "token_invalid"},
+      {"ended session", bearer(world().token_for(someone.id, ended)), "session_ended"},
+      {"outlived session", bearer(world().token_for(someone.id, outlived)), "session_ended"},
+      {"no such session", bearer(world().token_for(someone.id, make_uuid())), "session_ended"},
+      {"another's session", bearer(world().token_for(someone.id, other.session)), "session_ended"},
+  };
+  int guarded = 0;
+  for (const auto& bound : world().house().router.endpoints()) {
+    const Endpoint& endpoint = *bound->endpoint;
+    if (endpoint.access == Access::anyone) continue;
+    ++guarded;
+    for (const Case& one : cases) {
+      const Answer answer = call(endpoint, to_string(make_uuid()), one.fields);
+      EXPECT_EQ(answer.status, 401) << endpoint.name << " with " << one.what;
+      EXPECT_EQ(answer.code(), one.code) << endpoint.name << " with " << one.what;
+    }
+    // A token in the address is not looked at.
+    const Answer in_address = world().send({endpoint.method, target_of(endpoint, "x") + "?access_token=" + good});
+    EXPECT_EQ(in_address.status, 401) << endpoint.name;
+  }
+  EXPECT_GE(guarded, 25);
+}
+
+TEST_F(Contract, OpenEndpointsAreTheseAndNoOthers) {
+  std::set<std::string_view> open;
+  for (const auto& bound : world().house().router.endpoints()) {
+    if (bound->endpoint->access == Access::anyone) open.insert(bound->endpoint->name);
+  }
+  const std::set<std::string_view> expected{"system.live",    "system.ready", "system.health",    "system.metrics",
+                                            "system.openapi", "system.docs",  "system.docs_file", "auth.register",
+                                            "auth.login",     "auth.refresh"};
+  EXPECT_EQ(open, expected);
+}
+
+TEST_F(Contract, AdministratorsEndpointsAreForbiddenToUsers) {
+  const Person user = world().person();
+  int seen = 0;
+  for (const auto& bound : world().house().router.endpoints()) {
+    const Endpoint& endpoint = *bound->endpoint;
+    if (endpoint.access != Access::admin) continue;
+    ++seen;
+    for (const std::string& id : {to_string(user.id), to_string(make_uuid()), std::string("nonsense")}) {
+      const Answer answer = call(endpoint, id, bearer(user.token));
+      EXPECT_EQ(answer.status, 403) << endpoint.name;
+      EXPECT_EQ(answer.code(), "forbidden") << endpoint.name;
+    }
+    Ask upper{endpoint.method, target_of(endpoint, to_string(user.id)) + "/"};
+    upper.token = user.token;
+    upper.fields = {{"x-http-method-override", "GET"}};
+    EXPECT_EQ(world().send(upper).status, 403) << endpoint.name;
+  }
+  EXPECT_GE(seen, 1);
+}
+
+TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
+  struct Expected {
+    int nothing;  ///< an id that nothing has
+    int foreign;  ///< of a thing that belongs to others
+  };
+  // The gig is accepted: the stranger is none of its two sides.
+  const std::map<std::string_view, Expected> table{
+      {"users.read", {404, 200}},  {"users.set_reputation", {403, 403}}, {"auth.end_session", {404, 404}},
+      {"gigs.read", {404, 200}},   {"gigs.change", {404, 403}},          {"gigs.cancel", {404, 403}},
+      {"gigs.accept", {404, 409}}, {"gigs.withdraw", {404, 403}},        {"gigs.set_status", {404, 403}},
+      {"gigs.events", {404, 403}},
+  };
+  const std::map<std::string_view, Sent> bodies{
+      {"users.set_reputation", R"({"score":1,"reason":"no"})"},
+      {"gigs.change", R"({"title":"Mine now"})"},
+      {"gigs.set_status", R"({"status":"IN_PROGRESS"})"},
+  };
+  const Person seeker = world().person("Seeker");
+  const Person helper = world().person("Helper");
+  const Person stranger = world().person("Stranger");
+  const std::string gig = world().post_gig(seeker);
+  ASSERT_EQ(world().post("/api/gigs/" + gig + "/accept", {}, helper.token).status, 200);
+  const std::string before = world().get("/api/gigs/" + gig, seeker.token).text;
+
+  std::set<std::string_view> met;
+  for (const auto& bound : world().house().router.endpoints()) {
+    const Endpoint& endpoint = *bound->endpoint;
+    if (endpoint.path.find('{') == std::string_view::npos || endpoint.access == Access::anyone) continue;
+    const auto expected = table.find(endpoint.name);
+    if (expected == table.end()) {
+      ADD_FAILURE() << endpoint.name << " takes an id and has no line in the table";
+      continue;
+    }
+    met.insert(endpoint.name);
+    const std::string id = endpoint.name.starts_with("gigs.")    ? gig
+                           : endpoint.name.starts_with("users.") ? to_string(seeker.id)
+                                                                 : to_string(seeker.session);
+    const auto body = bodies.find(endpoint.name);
+    const Sent sent = body == bodies.end() ? Sent{} : body->second;
+    const std::string absent = to_string(make_uuid());
+    const Answer nothing = call(endpoint, absent, bearer(stranger.token), sent);
+    const Answer foreign = call(endpoint, id, bearer(stranger.token), sent);
+    EXPECT_EQ(nothing.status, expected->second.nothing) << endpoint.name;
+    EXPECT_EQ(foreign.status, expected->second.foreign) << endpoint.name;
+    // An id that cannot be one, and one in capitals, are no way around.
+    const int nonsense = call(endpoint, "not-an-id", bearer(stranger.token), sent).status;
+    EXPECT_TRUE(nonsense == 404 || nonsense == 422 || nonsense == 403) << endpoint.name << " " << nonsense;
+    std::string capitals = id;
+    for (char& c : capitals) c = static_cast<char>(std::toupper(c));
+    EXPECT_EQ(call(endpoint, capitals, bearer(stranger.token), sent).status, expected->second.foreign) << endpoint.name;
+    if (foreign.status == 404) {
+      // Not there and not yours look the same but for what names the request.
+      json::object one = nothing.body.as_object(), two = foreign.body.as_object();
+      for (json::object* problem : {&one, &two}) {
+        problem->erase("request_id");
+        problem->erase("instance");
+      }
+      EXPECT_EQ(one, two) << endpoint.name;
+    }
+  }
+  EXPECT_EQ(met.size(), table.size());
+  EXPECT_EQ(world().get("/api/gigs/" + gig, seeker.token).text, before);
+  EXPECT_EQ(world().get("/api/auth/me", seeker.token).status, 200);
+}
+
+TEST_F(Contract, SuspendedPeopleAreOut) {
+  const Person someone = world().person();
+  world().sql("UPDATE users SET suspended_at = now() WHERE id = $1::uuid", {to_string(someone.id)});
+  for (const auto& bound : world().house().router.endpoints()) {
+    if (bound->endpoint->access == Access::anyone) continue;
+    const Answer answer = call(*bound->endpoint, to_string(make_uuid()), bearer(someone.token));
+    EXPECT_EQ(answer.code(), "account_suspended") << bound->endpoint->name;
+  }
+}
+
+TEST_F(Contract, EveryPathAnswersOtherMethodsWithAllow) {
+  const Person user = world().person();
+  for (const auto& bound : world().house().router.endpoints()) {
+    const std::string path = target_of(*bound->endpoint, to_string(make_uuid()));
+    for (const Method method : {Method::get, Method::post, Method::put, Method::patch, Method::del}) {
+      if (world().house().router.find(method, path).bound != nullptr) continue;
+      const Answer answer = world().send({method, path, {}, user.token});
+      EXPECT_EQ(answer.status, 405) << path;
+      EXPECT_NE(answer.header("Allow").find(http::to_text(bound->endpoint->method)), std::string::npos) << path;
+    }
+    const Answer options = world().send({Method::options, path});
+    EXPECT_EQ(options.status, 204) << path;
+    EXPECT_NE(options.header("Allow").find("OPTIONS"), std::string::npos) << path;
+    EXPECT_EQ(world().send({Method::other, path}).status, 501) << path;
+  }
+}
+
+TEST_F(Contract, PathsHaveOneSpellingButForTheSlashAtTheEnd) {
+  const Person user = world().person();
+  EXPECT_EQ(world().get("/api/users/me/", user.token).status, 200);
+  EXPECT_EQ(world().get("/api/gigs/", user.token).status, 200);
+  for (const char* path :
+       {"/api/users/./me", "/api/gigs/../users/me", "/api/gigs/%2e%2e/users/me", "//api/users/me", "/api//users/me",
+        "/api/users/me;x=1", "/API/users/me", "/api/users/me%00", "/api/users/me.", "/api/users/me//",
+        "/api/users%2fme", "/api/users/ME", "/", "", "*", "/api", "/api/users/%ff", "/api/users/%zz"}) {
+    const int status = world().get(path, user.token).status;
+    EXPECT_TRUE(status == 404 || status == 400 || status == 422) << path << " " << status;
+  }
+}
+
+}  // namespace
+}  // namespace hourz::harness

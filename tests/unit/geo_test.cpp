@@ -1,0 +1,198 @@
+// Blur, cells, circles around boxes, and the settling of nearest pages.
+#include "core/geo.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <set>
+
+#include "core/nearest.hpp"
+#include "core/text.hpp"
+#include "rooms/gigs/area.hpp"
+#include "rooms/gigs/lifecycle.hpp"
+
+namespace hourz {
+namespace {
+
+using gigs::sphere_distance_m;
+
+const std::vector<Point> places{
+    {0, 0},           {13.7563, 100.5018}, {90, 0}, {-90, 0},    {89.9999, 45},    {-89.9999, 7}, {0, 180}, {0, -180},
+    {51.5, 179.9999}, {-51.5, -179.9999},  {60, 0}, {85.06, 12}, {0.0001, -0.0001}};
+
+TEST(Blur, IsBetweenSixTenthsAndTheWholeRadius) {
+  for (const Point& place : places) {
+    for (int i = 0; i < 200; ++i) {
+      const Point shown = blurred("key", make_uuid(), place, 200);
+      const double off = sphere_distance_m(place, shown);
+      ASSERT_GE(off, 119.5) << place.latitude;
+      ASSERT_LE(off, 200.5) << place.latitude;
+      ASSERT_TRUE(shown.latitude >= -90 && shown.latitude <= 90 && shown.longitude >= -180 && shown.longitude <= 180);
+    }
+  }
+}
+
+TEST(Blur, IsConstantForAnOwnerAndPlaceAndTellsNothingAcrossOwners) {
+  const Uuid one = make_uuid(), two = make_uuid();
+  const Point place{13.7563, 100.5018};
+  EXPECT_EQ(blurred("key", one, place, 200), blurred("key", one, place, 200));
+  EXPECT_NE(blurred("key", one, place, 200), blurred("key", two, place, 200));
+  EXPECT_NE(blurred("key", one, place, 200), blurred("other key", one, place, 200));
+  EXPECT_EQ(blurred("key", one, place, 0), place);
+  // Posting again from the next room moves the public point along, it does not draw a new one.
+  const Point near{place.latitude + 1e-5, place.longitude};
+  const double apart = sphere_distance_m(blurred("key", one, place, 200), blurred("key", one, near, 200));
+  EXPECT_LT(apart, 3);
+}
+
+TEST(Blur, GoesInEveryDirection) {
+  std::set<int> quarters;
+  double north = 0, east = 0;
+  for (int i = 0; i < 2000; ++i) {
+    const Point shown = blurred("key", make_uuid(), {0, 0}, 1000);
+    quarters.insert((shown.latitude > 0 ? 1 : 0) + (shown.longitude > 0 ? 2 : 0));
+    north += shown.latitude;
+    east += shown.longitude;
+  }
+  EXPECT_EQ(quarters.size(), 4U);
+  EXPECT_LT(std::fabs(north / 2000), 0.0006);  // 0.007 degrees each way: a mean of some 0.0001
+  EXPECT_LT(std::fabs(east / 2000), 0.0006);
+}
+
+TEST(Cells, FollowTheWebMap) {
+  EXPECT_EQ(cell_of({0, 0}, 1), (Cell{1, 1}));
+  EXPECT_EQ(cell_of({1, -1}, 1), (Cell{0, 0}));
+  EXPECT_EQ(cell_of({13.7563, 100.5018}, 10), (Cell{797, 472}));  // the tile that holds Bangkok
+  EXPECT_EQ(cell_of({90, 180}, 20), (Cell{1048575, 0}));
+  EXPECT_EQ(cell_of({-90, -180}, 20), (Cell{0, 1048575}));
+  EXPECT_EQ(cell_of({12, 34}, 0), (Cell{0, 0}));
+  // A coarser cell is the finer one shifted: what the database counts on.
+  std::mt19937 random(1);
+  std::uniform_real_distribution<double> latitude(-90, 90), longitude(-180, 180);
+  for (int i = 0; i < 20'000; ++i) {
+    const Point point{latitude(random), longitude(random)};
+    const Cell fine = cell_of(point);
+    for (int level = 0; level <= finest_cell_level; level += 2) {
+      ASSERT_EQ(cell_of(point, level), (Cell{fine.x >> (20 - level), fine.y >> (20 - level)}));
+    }
+  }
+}
+
+TEST(Distances, OnTheSphereAreWhatTheyShouldBe) {
+  EXPECT_NEAR(sphere_distance_m({0, 0}, {0, 1}), 111'195, 1);
+  EXPECT_NEAR(sphere_distance_m({0, 179.5}, {0, -179.5}), 111'195, 1);
+  EXPECT_NEAR(sphere_distance_m({89, 0}, {89, 180}), 2 * 111'195, 2);
+  EXPECT_NEAR(sphere_distance_m({90, 0}, {90, 123}), 0, 1e-6);
+  EXPECT_NEAR(sphere_distance_m({0, 0}, {0, 180}), 20'015'115, 100);
+  EXPECT_EQ(sphere_distance_m({5, 5}, {5, 5}), 0);
+}
+
+TEST(Boxes, TheCircleAroundHoldsTheWholeBox) {
+  std::mt19937 random(2);
+  std::uniform_real_distribution<double> latitude(-90, 90), longitude(-180, 180), part(0, 1);
+  for (int i = 0; i < 3000; ++i) {
+    double south = latitude(random), north = latitude(random);
+    if (south > north) std::swap(south, north);
+    gigs::Box box{south, longitude(random), north, longitude(random)};
+    if (i % 3 == 0)
+      box.max_latitude = std::min(90.0, south + 0.01), box.max_longitude = std::min(180.0, box.min_longitude + 0.01);
+    const gigs::Circle circle = circle_around(box);
+    double width = box.max_longitude - box.min_longitude;
+    if (width < 0) width += 360;
+    for (int j = 0; j < 50; ++j) {
+      const Point inside{box.min_latitude + (box.max_latitude - box.min_latitude) * part(random),
+                         std::remainder(box.min_longitude + width * part(random), 360.0)};
+      ASSERT_LE(sphere_distance_m(circle.middle, inside), circle.radius_m)
+          << box.min_latitude << " " << box.min_longitude << " " << box.max_latitude << " " << box.max_longitude;
+    }
+  }
+}
+
+// --- nearest ---------------------------------------------------------------------------------------------------------
+
+struct Candidate {
+  double sphere_m = 0;
+  double distance_m = 0;
+  Uuid id;
+};
+
+TEST(Nearest, SettledMeansNothingNearerWasLeftBehind) {
+  std::mt19937 random(3);
+  std::uniform_real_distribution<double> far(1, 10'000), stretch(0.9945, 1.0045);
+  int unsettled = 0;
+  for (int round = 0; round < 2000; ++round) {
+    std::vector<Candidate> world(200);
+    for (Candidate& one : world) {
+      one.sphere_m = round % 4 == 0 ? std::round(far(random) / 2500) * 2500 + 1 : far(random);
+      // The same place has the same two distances.
+      one.distance_m = round % 4 == 0 ? one.sphere_m * 0.999 : one.sphere_m * stretch(random);
+      one.id = make_uuid();
+    }
+    std::vector<Candidate> truth = world;
+    std::sort(truth.begin(), truth.end(), [](const auto& a, const auto& b) {
+      return a.distance_m != b.distance_m ? a.distance_m < b.distance_m : a.id < b.id;
+    });
+    std::sort(world.begin(), world.end(), [](const auto& a, const auto& b) {
+      return a.sphere_m != b.sphere_m ? a.sphere_m < b.sphere_m : a.id < b.id;
+    });
+    const std::int64_t wanted = 1 + round % 30;
+    std::int64_t asked = first_candidates(wanted);
+    while (true) {
+      std::vector<Candidate> rows(world.begin(), world.begin() + std::min<std::ptrdiff_t>(asked, 200));
+      if (settle_nearest(rows, asked, wanted)) {
+        for (std::size_t i = 0; i < static_cast<std::size_t>(wanted); ++i) ASSERT_EQ(rows[i].id, truth[i].id) << round;
+        break;
+      }
+      ++unsettled;
+      asked *= 4;
+    }
+  }
+  EXPECT_GT(unsettled, 0);
+}
+
+TEST(Nearest, FewAreSettledAtOnce) {
+  std::vector<Candidate> none;
+  EXPECT_TRUE(settle_nearest(none, 10, 5));
+  std::vector<Candidate> two{{2, 2, make_uuid()}, {3, 1, make_uuid()}};
+  EXPECT_TRUE(settle_nearest(two, 10, 5));
+  EXPECT_EQ(two[0].distance_m, 1);
+}
+
+// --- lifecycle -------------------------------------------------------------------------------------------------------
+
+TEST(Lifecycle, IsTheContractsTable) {
+  using gigs::Side;
+  using gigs::Status;
+  // Written out once more, from the contract: from, to, who; with a reason where one is needed.
+  const std::set<std::string> expected{
+      "PENDING ACCEPTED stranger",     "PENDING CANCELLED seeker",     "PENDING CANCELLED clock",
+      "ACCEPTED PENDING helper",       "ACCEPTED IN_PROGRESS helper",  "ACCEPTED IN_PROGRESS seeker",
+      "ACCEPTED CANCELLED seeker",     "IN_PROGRESS COMPLETED helper", "IN_PROGRESS COMPLETED seeker",
+      "IN_PROGRESS CANCELLED seeker!", "IN_PROGRESS CANCELLED helper!"};
+  const std::vector<std::pair<Status, std::string>> states{{Status::PENDING, "PENDING"},
+                                                           {Status::ACCEPTED, "ACCEPTED"},
+                                                           {Status::IN_PROGRESS, "IN_PROGRESS"},
+                                                           {Status::COMPLETED, "COMPLETED"},
+                                                           {Status::CANCELLED, "CANCELLED"}};
+  const std::vector<std::pair<Side, std::string>> sides{
+      {Side::seeker, "seeker"}, {Side::helper, "helper"}, {Side::stranger, "stranger"}, {Side::clock, "clock"}};
+  std::set<std::string> found;
+  for (const auto& [from, from_name] : states) {
+    for (const auto& [who, who_name] : sides) {
+      const auto allowed = gigs::allowed_from(from, who);
+      for (const auto& [to, to_name] : states) {
+        const auto transition = gigs::find_transition(from, to, who);
+        EXPECT_EQ(transition.has_value(), std::find(allowed.begin(), allowed.end(), to) != allowed.end());
+        if (transition) {
+          found.insert(from_name + " " + to_name + " " + who_name + (transition->reason_needed ? "!" : ""));
+        }
+      }
+    }
+  }
+  EXPECT_EQ(found, expected);
+  EXPECT_EQ(gigs::transitions.size(), expected.size());
+}
+
+}  // namespace
+}  // namespace hourz
