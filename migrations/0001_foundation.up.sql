@@ -1,5 +1,5 @@
 -- Accounts, sessions, gigs on the map, and what every room uses: idempotency keys and timers.
--- PostGIS and btree_gist are made before migrations run, since they need a superuser.
+-- PostGIS is made before migrations run, since it needs a superuser.
 
 CREATE TABLE users (
   id                uuid PRIMARY KEY,

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <iostream>
 #include <random>
+#include <thread>
 
 #include "app/house.hpp"
 #include "app/server.hpp"
@@ -80,8 +81,10 @@ class Database {
     db::ClusterOptions options;
     options.directory = config_.data_directory;
     options.user = config_.run_as;
+    const std::int64_t threads = config_.threads > 0 ? config_.threads : std::max(1U, std::thread::hardware_concurrency());
+    // What the shards open, and some for commands beside the server and for a second one during a change-over.
     options.max_connections =
-        static_cast<int>(config_.pool_connections + 8 * std::max<std::int64_t>(config_.read_connections, 4) + 20);
+        static_cast<int>(2 * (threads * config_.read_connections + std::max(config_.pool_connections, threads)) + 20);
     options.report = [](const std::string& text) { log::Line(log::Level::warn, "database").with("cause", text); };
     cluster_ = std::make_unique<db::Cluster>(std::move(options));
     cluster_->start();

@@ -1,6 +1,7 @@
 #include "app/house.hpp"
 
 #include "core/geo.hpp"
+#include "http/etag.hpp"
 #include "http/openapi.hpp"
 
 namespace hourz::app {
@@ -29,8 +30,8 @@ House::House(Config settings)
       hasher(cost_of(config), static_cast<std::size_t>(config.hash_threads),
              static_cast<std::size_t>(config.hash_queue)),
       users{config, derive_key(config, "blur"), derive_key(config, "cursor:users"), gigs::share_a_gig},
-      auth{config, tokens, hasher, revocations},
-      gigs{config, derive_key(config, "blur"), derive_key(config, "cursor:gigs")},
+      auth{config, tokens, hasher, revocations, limiter, derive_key(config, "cursor:sessions")},
+      gigs{config, derive_key(config, "blur"), derive_key(config, "cursor:gigs"), 50'000},
       system{metrics, {}, {}, {}},
       parts{router, metrics, limiter, derive_key(config, "idempotency"), constraint_errors()} {
   install_system(router, system);
@@ -38,6 +39,7 @@ House::House(Config settings)
   users::install(router, users);
   gigs::install(router, gigs);
   system.openapi = openapi();
+  system.openapi_etag = http::etag_of(std::nullopt, system.openapi);
 }
 
 std::string House::openapi() const { return http::to_pretty_json(http::openapi_document(router)); }

@@ -18,6 +18,8 @@ struct TimerRow {
 };
 BOOST_DESCRIBE_STRUCT(TimerRow, (), (kind, subject_id))
 
+constexpr std::size_t timers_a_round = 100;  // the LIMIT of jobs.due
+
 const db::Query<TimerRow, std::vector<std::string>> select_due{jobs::sql::due};
 const db::Query<db::Nothing, TimerRow> take_timer{jobs::sql::take};
 const db::Query<db::Nothing, TimerRow> postpone_timer{jobs::sql::postpone};
@@ -47,24 +49,32 @@ db::Awaitable<void> fire(db::Client& database, const Jobs::Timer& work, const Ti
   co_await transaction->commit();
 }
 
-/// One round over what is due. A timer that fails is put off, so that it never blocks the ones behind it.
+/// Rounds over what is due, until a round is not full. A timer that fails is put off, so that it never blocks the ones
+/// behind it.
 db::Awaitable<void> fire_due(db::Client& database, const std::map<std::string, Jobs::Timer, std::less<>>& timers) {
   std::vector<std::string> kinds;
   for (const auto& [kind, work] : timers) kinds.push_back(kind);
-  const auto due = co_await db::all(database.reads(), select_due, kinds);
-  for (const TimerRow& row : due) {
-    std::string failure;
-    try {
-      co_await fire(database, timers.at(row.kind), row);
-      continue;
-    } catch (const std::exception& error) {
-      failure = error.what();
+  std::size_t fired = 0;
+  do {
+    fired = 0;
+    for (const TimerRow& row : co_await db::all(database.reads(), select_due, kinds)) {
+      std::string failure;
+      try {
+        co_await fire(database, timers.at(row.kind), row);
+        ++fired;
+        continue;
+      } catch (const db::Error& error) {
+        if (error.kind == db::ErrorKind::retryable) continue;  // somebody holds it: the next round
+        failure = error.what();
+      } catch (const std::exception& error) {
+        failure = error.what();
+      }
+      log::Line(log::Level::error, "timer.failed").with("kind", row.kind).with("cause", failure);
+      const auto transaction = database.begin();
+      co_await db::run(*transaction, postpone_timer, row);
+      co_await transaction->commit();
     }
-    log::Line(log::Level::error, "timer.failed").with("kind", row.kind).with("cause", failure);
-    const auto transaction = database.begin();
-    co_await db::run(*transaction, postpone_timer, row);
-    co_await transaction->commit();
-  }
+  } while (fired == timers_a_round);
 }
 
 }  // namespace

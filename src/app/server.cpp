@@ -17,11 +17,15 @@ namespace {
 
 const db::Query<db::Nothing> purge_idempotency{http::sql::idempotency_purge};
 
+/// Bites of a thousand until nothing is left to purge.
 db::Awaitable<void> purge(db::Client& database) {
-  const auto transaction = database.begin();
-  co_await db::run(*transaction, purge_idempotency);
-  co_await auth::purge_sessions(*transaction);
-  co_await transaction->commit();
+  std::int64_t purged = 0;
+  do {
+    const auto transaction = database.begin();
+    purged = co_await db::run(*transaction, purge_idempotency);
+    purged = std::max(purged, co_await auth::purge_sessions(*transaction));
+    co_await transaction->commit();
+  } while (purged >= 1000);
 }
 
 struct Shard {
@@ -33,6 +37,9 @@ struct Shard {
   std::atomic<int> connections{0}, in_use{0}, waiting{0}, depth{0};
   std::thread thread;
 };
+
+/// A counter that is counted elsewhere.
+void catch_up(prometheus::Counter& counter, double count) { counter.Increment(std::max(0.0, count - counter.Value())); }
 
 net::Limits limits_of(const Config& config) {
   net::Limits limits;
@@ -106,10 +113,10 @@ struct Server::State {
     auto& waiting = m.gauge("hourz_db_pool_waiting", "Transactions that wait for a connection.");
     auto& depth = m.gauge("hourz_db_pipeline_depth", "Statements under way on the read connections.");
     auto& open = m.gauge("hourz_http_connections", "Open client connections.");
-    auto& accepted = m.gauge("hourz_http_connections_accepted", "Client connections accepted since the start.");
-    auto& bad = m.gauge("hourz_http_bad_requests", "Requests refused before routing, since the start.");
+    auto& accepted = m.counter("hourz_http_connections_accepted_total", "Client connections accepted.");
+    auto& bad = m.counter("hourz_http_bad_requests_total", "Requests refused before routing.");
     auto& hashes = m.gauge("hourz_password_hashes_waiting", "Passwords being hashed or waiting to be.");
-    auto& dropped = m.gauge("hourz_log_lines_dropped", "Log lines dropped because the log was too slow.");
+    auto& dropped = m.counter("hourz_log_lines_dropped_total", "Log lines dropped because the log was too slow.");
     m.before_scrape([this, &connections, &in_use, &waiting, &depth, &open, &accepted, &bad, &hashes, &dropped] {
       int sums[4] = {0, 0, 0, 0};
       for (const auto& shard : shards) {
@@ -124,10 +131,10 @@ struct Server::State {
       depth.Set(sums[3]);
       const auto figures = net->figures();
       open.Set(static_cast<double>(figures.open));
-      accepted.Set(static_cast<double>(figures.accepted));
-      bad.Set(static_cast<double>(figures.bad_requests));
+      catch_up(accepted, static_cast<double>(figures.accepted));
+      catch_up(bad, static_cast<double>(figures.bad_requests));
       hashes.Set(static_cast<double>(house.hasher.waiting()));
-      dropped.Set(static_cast<double>(log::dropped()));
+      catch_up(dropped, static_cast<double>(log::dropped()));
     });
   }
 
@@ -185,6 +192,7 @@ void Server::stop() {
     boost::asio::post(shard->io, [io = &shard->io] { io->stop(); });
   }
   for (const auto& shard : state.shards) shard->thread.join();
+  state.house.hasher.stop();  // its threads post to the shards
 }
 
 }  // namespace hourz::app

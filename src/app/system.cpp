@@ -1,6 +1,7 @@
 // Health, metrics, and the documents.
 #include "app/house.hpp"
 #include "http/assets.hpp"
+#include "http/etag.hpp"
 
 namespace hourz::app {
 namespace {
@@ -43,7 +44,8 @@ constexpr Endpoint metrics{.method = Method::get,
                            .name = "system.metrics",
                            .summary = "Metrics in Prometheus' text format",
                            .access = Access::anyone,
-                           .rate = RateClass::none};
+                           .rate = RateClass::none,
+                           .media_type = "text/plain"};
 constexpr Endpoint openapi{.method = Method::get,
                            .path = "/openapi.json",
                            .name = "system.openapi",
@@ -55,14 +57,16 @@ constexpr Endpoint docs{.method = Method::get,
                         .name = "system.docs",
                         .summary = "This document as a page",
                         .access = Access::anyone,
-                        .rate = RateClass::none};
+                        .rate = RateClass::none,
+                        .media_type = "text/html"};
 constexpr Endpoint docs_file{.method = Method::get,
                              .path = "/docs/{file}",
                              .name = "system.docs_file",
                              .summary = "What the page loads",
                              .access = Access::anyone,
                              .rate = RateClass::none,
-                             .errors = {ErrorCode::not_found}};
+                             .errors = {ErrorCode::not_found},
+                             .media_type = "*/*"};
 
 Awaitable<Health> get_live(SystemDeps&, Call&) { co_return Health{"ok"}; }
 
@@ -81,8 +85,19 @@ Awaitable<Response> get_metrics(SystemDeps& deps, Call&) {
   co_return response;
 }
 
-Awaitable<Response> get_openapi(SystemDeps& deps, Call&) {
+/// Whether the client has it already; the answer then needs no body.
+bool is_known(const Call& call, std::string_view etag) {
+  const auto known = call.head.header("if-none-match");
+  return known && http::names_etag(*known, etag);
+}
+
+Awaitable<Response> get_openapi(SystemDeps& deps, Call& call) {
   Response response;
+  response.headers.emplace_back("ETag", deps.openapi_etag);
+  if (is_known(call, deps.openapi_etag)) {
+    response.status = 304;
+    co_return response;
+  }
   response.content_type = "application/json";
   response.static_body = deps.openapi;
   co_return response;
@@ -96,20 +111,20 @@ Response to_response(const Call& call, const http::Asset* asset) {
                                 "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; "
                                 "frame-ancestors 'none'");
   response.headers.emplace_back("Cache-Control", "public, max-age=300");
-  response.headers.emplace_back("ETag", std::string(asset->etag));
   response.headers.emplace_back("Vary", "Accept-Encoding");
-  if (const auto known = call.head.header("if-none-match"); known && *known == asset->etag) {
+  const auto accepted = call.head.header("accept-encoding");
+  const bool packed = !asset->gzip_bytes.empty() && accepted && accepted->find("gzip") != std::string_view::npos;
+  // Other bytes, another strong tag.
+  std::string etag(asset->etag);
+  if (packed) etag.insert(etag.size() - 1, "-gzip");
+  response.headers.emplace_back("ETag", etag);
+  if (is_known(call, etag)) {
     response.status = 304;
     return response;
   }
   response.content_type = asset->content_type;
-  const auto accepted = call.head.header("accept-encoding");
-  if (!asset->gzip_bytes.empty() && accepted && accepted->find("gzip") != std::string_view::npos) {
-    response.headers.emplace_back("Content-Encoding", "gzip");
-    response.static_body = asset->gzip_bytes;
-  } else {
-    response.static_body = asset->bytes;
-  }
+  if (packed) response.headers.emplace_back("Content-Encoding", "gzip");
+  response.static_body = packed ? asset->gzip_bytes : asset->bytes;
   return response;
 }
 

@@ -25,6 +25,42 @@ Mac sha256(std::string_view message) {
   return hash;
 }
 
+namespace {
+
+const unsigned char* bytes_of(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
+
+constexpr std::size_t nonce_bytes = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES;
+constexpr std::size_t tag_bytes = crypto_aead_xchacha20poly1305_ietf_ABYTES;
+
+void check_key(std::string_view key) {
+  if (key.size() != crypto_aead_xchacha20poly1305_ietf_KEYBYTES) throw std::logic_error("a sealing key has 32 bytes");
+}
+
+}  // namespace
+
+std::string seal(std::string_view key, std::string_view context, std::string_view plain) {
+  check_key(key);
+  std::string sealed = random_bytes(nonce_bytes);
+  sealed.resize(nonce_bytes + plain.size() + tag_bytes);
+  auto* out = reinterpret_cast<unsigned char*>(sealed.data());
+  crypto_aead_xchacha20poly1305_ietf_encrypt(out + nonce_bytes, nullptr, bytes_of(plain), plain.size(),
+                                             bytes_of(context), context.size(), nullptr, out, bytes_of(key));
+  return sealed;
+}
+
+std::optional<std::string> unseal(std::string_view key, std::string_view context, std::string_view sealed) {
+  check_key(key);
+  if (sealed.size() < nonce_bytes + tag_bytes) return std::nullopt;
+  std::string plain(sealed.size() - nonce_bytes - tag_bytes, '\0');
+  if (crypto_aead_xchacha20poly1305_ietf_decrypt(reinterpret_cast<unsigned char*>(plain.data()), nullptr, nullptr,
+                                                 bytes_of(sealed) + nonce_bytes, sealed.size() - nonce_bytes,
+                                                 bytes_of(context), context.size(), bytes_of(sealed),
+                                                 bytes_of(key)) != 0) {
+    return std::nullopt;
+  }
+  return plain;
+}
+
 bool equal_in_constant_time(std::string_view a, std::string_view b) {
   return a.size() == b.size() && sodium_memcmp(a.data(), b.data(), a.size()) == 0;
 }

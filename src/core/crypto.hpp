@@ -16,6 +16,11 @@ void start_crypto();
 Mac hmac_sha256(std::string_view key, std::string_view message);
 Mac sha256(std::string_view message);
 
+/// Authenticated encryption (XChaCha20-Poly1305) with a random nonce in front; `context` is authenticated, not stored.
+/// `key` has 32 bytes.
+std::string seal(std::string_view key, std::string_view context, std::string_view plain);
+std::optional<std::string> unseal(std::string_view key, std::string_view context, std::string_view sealed);
+
 /// Compares in time that depends on the length alone.
 bool equal_in_constant_time(std::string_view a, std::string_view b);
 inline std::string_view as_text(const Mac& mac) { return {reinterpret_cast<const char*>(mac.data()), mac.size()}; }

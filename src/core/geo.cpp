@@ -21,25 +21,34 @@ double fraction(const std::uint8_t* bytes) {
   return value / 4294967296.0;
 }
 
+/// The point at a distance and a bearing (clockwise from north) on the sphere: right at the poles and across the
+/// antimeridian. To six decimals (0.1 m), as people write coordinates.
+Point moved(Point from, double distance_m, double bearing_rad) {
+  const double arc = distance_m / mean_radius_m;
+  const double start = from.latitude * radians;
+  const double sine = std::sin(start) * std::cos(arc) + std::cos(start) * std::sin(arc) * std::cos(bearing_rad);
+  const double latitude = std::asin(std::clamp(sine, -1.0, 1.0));
+  const double turn = std::atan2(std::sin(bearing_rad) * std::sin(arc) * std::cos(start),
+                                 std::cos(arc) - std::sin(start) * sine);
+  const double longitude = std::remainder(from.longitude + turn / radians, 360.0);
+  return {std::round(latitude / radians * 1e6) / 1e6, std::clamp(std::round(longitude * 1e6) / 1e6, -180.0, 180.0)};
+}
+
 }  // namespace
 
 Point blurred(std::string_view key, const Uuid& owner, Point place, double radius_m) {
   if (radius_m <= 0) return place;
-  const std::string message = "blur:" + to_string(owner) + ":" + std::to_string(std::lround(place.latitude * 1e4)) +
-                              ":" + std::to_string(std::lround(place.longitude * 1e4));
+  // The middle of the square that the place lies in. Squares of a row are as wide as the row is high.
+  const double height = 2 * radius_m / mean_radius_m / radians;
+  const double row = std::floor(place.latitude / height);
+  const double latitude = std::clamp((row + 0.5) * height, -90.0, 90.0);
+  const double width = std::min(360.0, height / std::max(std::cos(latitude * radians), 1e-6));
+  const double column = std::floor(place.longitude / width);
+  const double longitude = (column + 0.5) * width;
+  const std::string message =
+      "blur:" + to_string(owner) + ":" + std::to_string(std::llround(row)) + ":" + std::to_string(std::llround(column));
   const Mac mac = hmac_sha256(key, message);
-  const double arc = radius_m * (0.6 + 0.4 * fraction(mac.data())) / mean_radius_m;
-  const double bearing = 2 * std::numbers::pi * fraction(mac.data() + 4);
-  // The point at an arc and bearing on a sphere (direct problem of spherical trigonometry): right at the poles and
-  // across the antimeridian, and exact enough for a distance that is meant to be vague.
-  const double from = place.latitude * radians;
-  const double sine = std::sin(from) * std::cos(arc) + std::cos(from) * std::sin(arc) * std::cos(bearing);
-  const double latitude = std::asin(std::clamp(sine, -1.0, 1.0));
-  const double turn =
-      std::atan2(std::sin(bearing) * std::sin(arc) * std::cos(from), std::cos(arc) - std::sin(from) * sine);
-  const double longitude = std::remainder(place.longitude + turn / radians, 360.0);
-  // To six decimals (0.1 m), as people write coordinates.
-  return {std::round(latitude / radians * 1e6) / 1e6, std::clamp(std::round(longitude * 1e6) / 1e6, -180.0, 180.0)};
+  return moved({latitude, longitude}, radius_m / 2 * fraction(mac.data()), 2 * std::numbers::pi * fraction(mac.data() + 4));
 }
 
 Cell cell_of(Point point, int level) {

@@ -113,6 +113,11 @@ std::optional<char32_t> find_forbidden(std::string_view text) {
   return std::nullopt;
 }
 
+std::string lower_case(std::string_view text) {
+  if (is_ascii(text)) return fold_case(text);
+  return from_icu(to_icu(normal_form_c(text)).foldCase());
+}
+
 std::string fold_case(std::string_view text) {
   if (is_ascii(text)) {
     std::string out(text);
@@ -126,7 +131,8 @@ std::string fold_case(std::string_view text) {
 std::vector<std::string> search_terms(std::string_view text, std::size_t limit) {
   thread_local WordTools tools;
   // Broken before folding: compatibility folding takes Thai sara am apart, and the dictionary knows it whole.
-  const icu::UnicodeString formed = to_icu(normal_form_c(text));
+  icu::UnicodeString formed = to_icu(normal_form_c(text));
+  formed.findAndReplace(icu::UnicodeString(u"\u0e4d\u0e32"), icu::UnicodeString(u"\u0e33"));  // typed in two keys
   tools.breaker->setText(formed);
   std::set<std::string> terms;
   std::int32_t start = tools.breaker->first();

@@ -33,6 +33,9 @@ std::string normal_form_c(std::string_view text);
 /// isolate, a non-character), or nothing.
 std::optional<char32_t> find_forbidden(std::string_view text);
 
+/// Lower case in normal form C: for words that are shown as they are kept.
+std::string lower_case(std::string_view text);
+
 /// For comparing: compatibility normal form with case folded (NFKC_Casefold).
 std::string fold_case(std::string_view text);
 

@@ -426,7 +426,7 @@ void Cluster::provision() {
     }
   }
   Session session(superuser_url("hourz"));
-  for (const char* extension : {"postgis", "btree_gist"}) {
+  for (const char* extension : {"postgis"}) {
     const auto state = session.value(
         "SELECT CASE WHEN installed_version IS NULL THEN 'available' ELSE 'installed' END FROM pg_available_extensions "
         "WHERE name = $1",

@@ -3,7 +3,7 @@
 // It listens on a unix socket in a directory that only its user may enter, runs durably, and belongs to one server at a
 // time. Whatever a kill -9 of either side left behind (a half-made cluster, an old postmaster, orphaned backends, stale
 // pid and socket files) the next start() clears away; supervise() starts a postmaster again that died. The database
-// `hourz` has PostGIS and btree_gist and two roles: hourz_owner, who runs migrations, and hourz_app, who may only read
+// `hourz` has PostGIS and two roles: hourz_owner, who runs migrations, and hourz_app, who may only read
 // and write rows. Tables are left to the migrations, connections and their recovery to db::Client.
 #pragma once
 #include <functional>

@@ -134,7 +134,7 @@ class Migrator {
   Session& session() { return session_; }
 
   void make_extensions() {
-    for (const std::string extension : {"postgis", "btree_gist"}) {
+    for (const std::string extension : {"postgis"}) {
       const auto installed = session_.value(
           "SELECT (installed_version IS NOT NULL)::int FROM pg_available_extensions WHERE name = $1", {extension});
       if (!installed) {

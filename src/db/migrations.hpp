@@ -45,7 +45,7 @@ struct MigrationState {
   bool pending() const { return !applied_at; }
 };
 
-/// Applies what is missing and returns how many that were. Makes the extensions postgis and btree_gist if they are not
+/// Applies what is missing and returns how many that were. Makes the extension postgis if it is not
 /// there. If the role hourz_app exists it may afterwards read and write the rows of every table and use every sequence;
 /// a table whose comment starts with "append-only" takes no UPDATE and no DELETE from it, and one whose comment starts
 /// with "read-only" no change at all. Waits up to 60 s for another migrator, and 2 s, five times, for a table's lock.

@@ -10,6 +10,7 @@
 #include "core/ids.hpp"
 #include "db/database.hpp"
 #include "http/endpoint.hpp"
+#include "http/idempotency.hpp"
 #include "reflect/walk.hpp"
 
 namespace hourz::http {
@@ -50,7 +51,10 @@ class Call {
   const Uuid& user() const { return caller->user_id; }
 
   /// The transaction of a `change`, else the read connections.
-  db::Executor& db() { return transaction ? static_cast<db::Executor&>(*transaction) : database.reads(); }
+  db::Executor& db() {
+    if (keyed) return *keyed;
+    return transaction ? static_cast<db::Executor&>(*transaction) : database.reads();
+  }
 
   /// Runs after the commit (of a `read`: before the answer), in order; must not throw.
   void after_commit(std::function<void()> action) { after.push_back(std::move(action)); }
@@ -61,6 +65,7 @@ class Call {
   void require_match(std::int64_t current_version) const;
 
   std::unique_ptr<db::Transaction> transaction;
+  std::unique_ptr<KeyedTransaction> keyed;  ///< around the transaction, when an idempotency key was sent
   std::vector<std::function<void()>> after;
 };
 
@@ -93,6 +98,13 @@ template <class F, class J>
 struct FormOrBody {
   std::variant<F, J> value;
 };
+
+/// The query of a list without filters.
+struct PageQuery {
+  WithDefault<Integer<1, 100>, 20> limit;
+  std::optional<Text<1, 4096>> cursor;
+};
+BOOST_DESCRIBE_STRUCT(PageQuery, (), (limit, cursor))
 
 /// An answer without a body.
 struct NoContent {};

@@ -51,6 +51,7 @@ struct Endpoint {
   bool etag = false;       ///< a read of a single resource: ETag and If-None-Match
   bool if_match = false;   ///< a change that honours If-Match
   bool idempotent = true;  ///< of a POST that changes: false where the answer holds secrets that must not be stored
+  std::string_view media_type = "application/json";  ///< of a successful answer
   std::uint64_t body_limit = 65536;
 };
 

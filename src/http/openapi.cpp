@@ -86,6 +86,8 @@ std::vector<ErrorCode> errors_of(const Bound& bound) {
     if (std::find(codes.begin(), codes.end(), code) == codes.end()) codes.push_back(code);
   };
   add(ErrorCode::malformed_request);
+  add(ErrorCode::duplicate_parameter);
+  if (bound.takes_body) add(ErrorCode::malformed_json);
   add(ErrorCode::body_too_large);
   add(ErrorCode::validation_failed);
   add(ErrorCode::service_unavailable);
@@ -93,11 +95,18 @@ std::vector<ErrorCode> errors_of(const Bound& bound) {
   if (endpoint.rate != RateClass::none) add(ErrorCode::rate_limited);
   if (endpoint.access != Access::anyone) {
     add(ErrorCode::unauthenticated);
+    add(ErrorCode::token_invalid);
+    add(ErrorCode::token_expired);
+    add(ErrorCode::session_ended);
     add(ErrorCode::account_suspended);
   }
   if (endpoint.access == Access::admin) add(ErrorCode::forbidden);
   if (endpoint.method != Method::get) add(ErrorCode::unsupported_media_type);
-  if (takes_idempotency_key(endpoint)) add(ErrorCode::idempotency_in_progress);
+  if (takes_idempotency_key(endpoint)) {
+    add(ErrorCode::idempotency_in_progress);
+    add(ErrorCode::idempotency_key_reused);
+    add(ErrorCode::invalid_idempotency_key);
+  }
   if (endpoint.if_match) add(ErrorCode::precondition_failed);
   return codes;
 }
@@ -106,9 +115,9 @@ object responses_of(const Bound& bound, const OperationSchemas& schemas) {
   const Endpoint& endpoint = *bound.endpoint;
   object success{{"description", endpoint.status == 201 ? "Made." : endpoint.status == 204 ? "Done." : "The answer."}};
   if (!schemas.answer.empty()) {
-    success["content"] = object{{schemas.answer_type, object{{"schema", schemas.answer}}}};
+    success["content"] = object{{endpoint.media_type, object{{"schema", schemas.answer}}}};
   } else if (endpoint.status == 200) {
-    success["content"] = object{{"*/*", object{{"schema", object{}}}}};
+    success["content"] = object{{endpoint.media_type, object{{"schema", object{}}}}};
   }
   object headers{{"X-Request-Id", reference("headers", "X-Request-Id")}};
   if (endpoint.status == 201) headers["Location"] = reference("headers", "Location");
@@ -121,7 +130,8 @@ object responses_of(const Bound& bound, const OperationSchemas& schemas) {
   success["headers"] = std::move(headers);
   object responses{{std::to_string(endpoint.status), std::move(success)}};
   if (endpoint.etag) {
-    responses["304"] = object{{"description", "Not changed since the version that If-None-Match names."}};
+    responses["304"] = object{{"description", "Not changed since the version that If-None-Match names."},
+                              {"headers", object{{"ETag", reference("headers", "ETag")}}}};
   }
   std::map<int, std::string> by_status;
   for (const ErrorCode code : errors_of(bound)) {

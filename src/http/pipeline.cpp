@@ -1,11 +1,11 @@
 #include "http/pipeline.hpp"
 
-#include <charconv>
+#include <boost/asio/steady_timer.hpp>
 #include <chrono>
 
 #include "core/crypto.hpp"
 #include "core/log.hpp"
-#include "http_sql.hpp"
+#include "http/etag.hpp"
 
 namespace hourz::http {
 namespace {
@@ -25,34 +25,6 @@ constexpr std::string_view private_headers =
     "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n";
 
 constexpr int attempts_at_most = 4;  ///< of a transaction that meets a deadlock or a serialization failure
-
-struct KeyOwner {
-  Uuid user_id;
-  std::string key;
-};
-BOOST_DESCRIBE_STRUCT(KeyOwner, (), (user_id, key))
-
-struct SavedAnswer {
-  db::Bytes fingerprint;
-  std::int32_t status;
-  std::string headers;
-  std::string body;
-};
-BOOST_DESCRIBE_STRUCT(SavedAnswer, (), (fingerprint, status, headers, body))
-
-struct AnswerToSave {
-  Uuid user_id;
-  std::string key;
-  db::Bytes fingerprint;
-  std::int32_t status;
-  std::string headers;
-  std::string body;
-};
-BOOST_DESCRIBE_STRUCT(AnswerToSave, (), (user_id, key, fingerprint, status, headers, body))
-
-const db::Query<bool, KeyOwner> idempotency_lock{sql::idempotency_lock};
-const db::Query<SavedAnswer, KeyOwner> idempotency_find{sql::idempotency_find};
-const db::Query<db::Nothing, AnswerToSave> idempotency_save{sql::idempotency_save};
 
 bool is_sane_request_id(std::string_view text) {
   return !text.empty() && text.size() <= 64 &&
@@ -101,32 +73,6 @@ Problem to_problem(const db::Error& error, const PipelineParts& parts) {
   }
   return Problem(ErrorCode::internal_error);
 }
-
-std::string etag_of(std::optional<std::int64_t> version, std::string_view body) {
-  char text[64];
-  const auto hash = static_cast<unsigned long long>(std::hash<std::string_view>{}(body));
-  const int length = version ? std::snprintf(text, sizeof text, "\"%lld-%llx\"", static_cast<long long>(*version), hash)
-                             : std::snprintf(text, sizeof text, "\"%llx\"", hash);
-  return {text, static_cast<std::size_t>(length)};
-}
-
-bool etag_listed(std::string_view list, std::string_view etag) {
-  if (list == "*") return true;
-  while (!list.empty()) {
-    const auto end = std::min(list.find(','), list.size());
-    std::string_view tag = list.substr(0, end);
-    list.remove_prefix(std::min(end + 1, list.size()));
-    while (tag.starts_with(' ')) tag.remove_prefix(1);
-    while (tag.ends_with(' ')) tag.remove_suffix(1);
-    if (tag.starts_with("W/")) tag.remove_prefix(2);
-    if (tag == etag) return true;
-  }
-  return false;
-}
-
-/// Outcomes that an idempotency key keeps: what was done, and what was refused by the state of things. What a caller
-/// can mend (validation, rate, credentials) or we must (5xx) leaves the key free.
-bool is_kept(int status) { return status < 300 || status == 402 || status == 404 || status == 409; }
 
 }  // namespace
 
@@ -353,76 +299,95 @@ Awaitable<Admitted> Pipeline::admit(RequestHead head) {
   co_return admitted;
 }
 
-Awaitable<bool> Pipeline::replay_or_claim(Call& call, const std::string& key, const std::string& fingerprint) {
-  const KeyOwner owner{call.caller ? call.caller->user_id : Uuid{}, key};
-  if (!co_await db::one(*call.transaction, idempotency_lock, owner)) throw Problem(ErrorCode::idempotency_in_progress);
-  auto saved = co_await db::maybe(*call.transaction, idempotency_find, owner);
-  if (!saved) co_return false;
-  if (!equal_in_constant_time(saved->fingerprint.value, fingerprint)) {
-    throw Problem(ErrorCode::idempotency_key_reused);
-  }
-  call.response.status = saved->status;
-  call.response.content_type = saved->body.empty()    ? ""
-                               : saved->status >= 400 ? "application/problem+json"
-                                                      : "application/json";
-  call.response.body = std::move(saved->body);
-  for (std::string_view rest = saved->headers; !rest.empty();) {
-    const auto end = rest.find('\n');
-    const auto colon = rest.find(':');
-    call.header(std::string(rest.substr(0, colon)), std::string(rest.substr(colon + 1, end - colon - 1)));
-    rest.remove_prefix(end + 1);
-  }
-  call.header("Idempotency-Replayed", "true");
-  co_return true;
+namespace {
+
+/// Whose key it is: the caller's; where nobody is known, whoever sends this very request.
+Uuid owner_of(const Call& call, const std::string& fingerprint) {
+  Uuid owner;
+  if (call.caller) return call.caller->user_id;
+  std::copy_n(fingerprint.begin(), owner.bytes.size(), owner.bytes.begin());
+  return owner;
 }
 
-Awaitable<void> Pipeline::attempt_with_key(Ticket& ticket, Call& call, std::string key) {
-  call.transaction->allow_early_commit(false);
-  const std::string material = std::string(to_text(call.head.method)) + " " + call.head.target + "\n" + call.body;
+void add_etag(Call& call) {
+  if (call.response.status >= 300 || (!call.endpoint.etag && !call.version)) return;
+  call.header("ETag", etag_of(call.version, call.response.body));
+}
+
+}  // namespace
+
+Awaitable<void> Pipeline::attempt_with_key(Ticket& ticket, Call& call, std::string_view key) {
+  const bool visible = std::all_of(key.begin(), key.end(), [](char c) { return c > 0x20 && c < 0x7f; });
+  if (key.empty() || key.size() > 255 || !visible) throw Problem(ErrorCode::invalid_idempotency_key);
+  // The operation rather than the target as spelt: a slash at the end or an id in capitals is the same request.
+  std::string material(call.endpoint.name);
+  for (const auto& parameter : call.path_parameters) material += "\n" + fold_case(parameter.second);
+  material += "\n" + (call.body == "{}" ? std::string() : call.body);
   const std::string fingerprint(as_text(hmac_sha256(parts_.fingerprint_key, material)));
-  if (co_await replay_or_claim(call, key, fingerprint)) co_return;
-  co_await call.transaction->savepoint();
-  std::optional<Problem> problem;
+  call.keyed = std::make_unique<KeyedTransaction>(*call.transaction, owner_of(call, fingerprint), std::string(key),
+                                                  fingerprint);
+  std::optional<Problem> refused;
   try {
     co_await ticket.bound->invoke(call);
+    add_etag(call);
   } catch (Problem& thrown) {
-    if (!is_kept(info_of(thrown.code).status)) throw;
-    problem.emplace(std::move(thrown));
+    refused.emplace(std::move(thrown));
+  } catch (const db::Error& error) {
+    if (error.kind != db::ErrorKind::constraint) throw;
+    refused.emplace(to_problem(error, parts_));
+  } catch (Replay& known) {
+    call.response = std::move(known.response);
+    co_return;
   }
-  if (problem) {
-    co_await call.transaction->rollback_to_savepoint();
+  if (refused) {
+    const int status = info_of(refused->code).status;
+    const bool of_the_key = refused->code == ErrorCode::idempotency_in_progress;
+    if (of_the_key || !is_kept_for_replay(status)) throw std::move(*refused);
+    co_await call.keyed->undo();
     call.after.clear();
-    call.response = to_response(*problem, call.request_id);
+    call.response = to_response(*refused, call.request_id);
   }
-  std::string headers;
-  for (const auto& [name, value] : call.response.headers) headers += name + ":" + value + "\n";
-  const auto saved =
-      co_await db::run(*call.transaction, idempotency_save,
-                       AnswerToSave{call.caller ? call.caller->user_id : Uuid{}, key, db::Bytes{fingerprint},
-                                    call.response.status, headers, call.response.body});
-  // Somebody committed the same key between our look and our save: run again, and find it.
-  if (saved == 0) throw db::Error(db::ErrorKind::retryable, "an idempotency key appeared meanwhile");
+  co_await call.keyed->keep(call.response);
 }
 
 Awaitable<void> Pipeline::attempt(Ticket& ticket, Call& call) {
   const Endpoint& endpoint = *ticket.bound->endpoint;
   call.response.status = endpoint.status;
-  if (endpoint.effect == Effect::read) {
-    co_await ticket.bound->invoke(call);
+  if (endpoint.effect == Effect::change) call.transaction = database_.begin();
+  const auto key = takes_idempotency_key(endpoint) ? ticket.head.header("idempotency-key") : std::nullopt;
+  if (key) {
+    co_await attempt_with_key(ticket, call, *key);
   } else {
-    call.transaction = database_.begin();
-    const auto key = takes_idempotency_key(endpoint) ? ticket.head.header("idempotency-key") : std::nullopt;
-    if (key) {
-      const bool visible = std::all_of(key->begin(), key->end(), [](char c) { return c > 0x20 && c < 0x7f; });
-      if (key->empty() || key->size() > 255 || !visible) throw Problem(ErrorCode::invalid_idempotency_key);
-      co_await attempt_with_key(ticket, call, std::string(*key));
-    } else {
-      co_await ticket.bound->invoke(call);
-    }
-    co_await call.transaction->commit();
+    co_await ticket.bound->invoke(call);
+    add_etag(call);
   }
+  if (call.transaction) co_await call.transaction->commit();
   for (const auto& action : call.after) action();
 }
+
+namespace {
+
+/// Turns an answer that the client has already into 304.
+void spare_what_is_known(const RequestHead& head, Response& response) {
+  const auto known = head.header("if-none-match");
+  if (!known || response.status != 200 || (head.method != Method::get && head.method != Method::head)) return;
+  for (const auto& [name, value] : response.headers) {
+    if (name == "ETag" && names_etag(*known, value)) {
+      response.status = 304;
+      response.body.clear();
+      response.static_body = {};
+      response.content_type.clear();
+      return;
+    }
+  }
+}
+
+Awaitable<void> pause(std::chrono::milliseconds time) {
+  boost::asio::steady_timer timer(co_await boost::asio::this_coro::executor, time);
+  co_await timer.async_wait(boost::asio::use_awaitable);
+}
+
+}  // namespace
 
 Awaitable<Response> Pipeline::respond(std::unique_ptr<Admission> admission, std::string body) {
   auto& ticket = static_cast<Ticket&>(*admission);
@@ -442,6 +407,8 @@ Awaitable<Response> Pipeline::respond(std::unique_ptr<Admission> admission, std:
     try {
       co_await attempt(ticket, call);
     } catch (Problem& thrown) {
+      // Our own try before this one may still be letting go of the key.
+      again = thrown.code == ErrorCode::idempotency_in_progress && tries > 1 && tries < attempts_at_most;
       problem.emplace(std::move(thrown));
     } catch (const db::Error& error) {
       again = error.kind == db::ErrorKind::retryable && tries < attempts_at_most;
@@ -451,24 +418,17 @@ Awaitable<Response> Pipeline::respond(std::unique_ptr<Admission> admission, std:
       ticket.cause = error.what();
       problem.emplace(ErrorCode::internal_error);
     }
-    if (again) continue;
+    if (again) {
+      co_await pause(std::chrono::milliseconds(5 * tries));
+      continue;
+    }
     if (problem) {
       if (info_of(problem->code).status < 500) ticket.cause.clear();
       response = to_response(*problem, ticket.request_id);
     } else {
+      ticket.cause.clear();
       response = std::move(call.response);
-      const Endpoint& endpoint = *ticket.bound->endpoint;
-      if (response.status < 300 && (endpoint.etag || call.version)) {
-        std::string etag = etag_of(call.version, response.body);
-        const auto known = ticket.head.header("if-none-match");
-        const bool reading = ticket.head.method == Method::get || ticket.head.method == Method::head;
-        if (reading && known && etag_listed(*known, etag)) {
-          response.status = 304;
-          response.body.clear();
-          response.content_type.clear();
-        }
-        response.headers.emplace_back("ETag", std::move(etag));
-      }
+      spare_what_is_known(ticket.head, response);
     }
     break;
   }

@@ -47,8 +47,7 @@ class Pipeline final : public Service {
   struct Ticket;
   Awaitable<void> authorize(Ticket& ticket);
   Awaitable<void> attempt(Ticket& ticket, Call& call);
-  Awaitable<bool> replay_or_claim(Call& call, const std::string& key, const std::string& fingerprint);
-  Awaitable<void> attempt_with_key(Ticket& ticket, Call& call, std::string key);
+  Awaitable<void> attempt_with_key(Ticket& ticket, Call& call, std::string_view key);
   void conclude(Ticket& ticket, Response& response);
 
   PipelineParts& parts_;

@@ -1,5 +1,7 @@
 #include "http/router.hpp"
 
+#include "http/etag.hpp"
+
 #include <algorithm>
 #include <stdexcept>
 
@@ -29,18 +31,7 @@ std::string_view to_text(Method method) {
 
 void Call::require_match(std::int64_t current_version) const {
   const auto field = head.header("if-match");
-  if (!field || *field == "*") return;
-  const std::string prefix = "\"" + std::to_string(current_version) + "-";
-  const std::string plain = "\"" + std::to_string(current_version) + "\"";
-  for (std::string_view rest = *field; !rest.empty();) {
-    const auto end = std::min(rest.find(','), rest.size());
-    std::string_view tag = rest.substr(0, end);
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    while (tag.starts_with(' ')) tag.remove_prefix(1);
-    while (tag.ends_with(' ')) tag.remove_suffix(1);
-    if (tag.starts_with(prefix) || tag == plain) return;  // a weak tag never matches (RFC 9110 13.1.1)
-  }
-  throw Problem(ErrorCode::precondition_failed);
+  if (field && !names_version(*field, current_version)) throw Problem(ErrorCode::precondition_failed);
 }
 
 struct Router::Node {
@@ -136,6 +127,15 @@ void refuse_body(const Call& call) {
       faults.push_back(
           {std::string(std::string_view(pair.key()).substr(0, 64)), "unknown_field", "is not a field of this request"});
     }
+  }
+  if (!faults.empty()) throw Problem(std::move(faults));
+}
+
+void refuse_query(const Call& call) {
+  if (call.query.empty() || !call.endpoint.path.starts_with("/api")) return;
+  std::vector<Fault> faults;
+  for (const auto& [name, value] : reflect::parse_query(call.query)) {
+    faults.push_back({name.substr(0, 64), "unknown_parameter", "is not a parameter of this request"});
   }
   if (!faults.empty()) throw Problem(std::move(faults));
 }

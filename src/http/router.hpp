@@ -25,7 +25,6 @@ struct OperationSchemas {
   std::vector<Parameter> query_parameters;
   boost::json::object request_body;  ///< empty when there is none
   boost::json::object answer;        ///< schema; empty when there is no body
-  std::string answer_type = "application/json";
 };
 
 struct Bound {
@@ -150,6 +149,13 @@ struct Argument<FormOrBody<F, J>> {
 
 /// A body where none is expected must be empty or `{}`.
 void refuse_body(const Call& call);
+/// No parameter is known where none is declared; of the interface alone, since a page's files may carry a `?version`.
+void refuse_query(const Call& call);
+
+template <class T>
+inline constexpr bool is_query = false;
+template <class T>
+inline constexpr bool is_query<Query<T>> = true;
 
 template <class T>
 concept TakesBody = requires { Argument<T>::is_body; };
@@ -165,6 +171,7 @@ void answer(Call& call, const R& value) {
 
 template <class Deps, class R, class... Args>
 Awaitable<void> invoke(Awaitable<R> (*handler)(Deps&, Call&, Args...), Deps* deps, Call& call) {
+  if constexpr (!(is_query<Args> || ...)) refuse_query(call);
   if constexpr (!(TakesBody<Args> || ...)) refuse_body(call);
   // Arguments are named before the call, so that every one is whole before the handler's frame is made.
   std::tuple<Args...> arguments{Argument<Args>::make(call)...};

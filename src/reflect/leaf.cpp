@@ -184,7 +184,7 @@ LeafResult read_phone(std::string_view text, std::string& out) {
     }
   }
   if (international) {
-    if (digits.size() < 8 || digits.size() > 15 || digits.front() == '0') return wrong;
+    if (digits.size() < 8 || digits.size() > 15 || digits.front() == '0' || digits.starts_with("660")) return wrong;
     out = "+" + digits;
   } else {
     if (digits.size() < 9 || digits.size() > 10 || digits[0] != '0' || digits[1] == '0') return wrong;

@@ -351,7 +351,9 @@ json::object schema_of(SchemaBook& book) {
           if constexpr (!is_optional<Member> || requires { T::is_answer; }) required.emplace_back(member.name);
         }
       });
-      json::object schema{{"type", "object"}, {"properties", std::move(properties)}, {"additionalProperties", false}};
+      constexpr bool takes_more = requires { T::ignores_others; };
+      json::object schema{
+          {"type", "object"}, {"properties", std::move(properties)}, {"additionalProperties", takes_more}};
       if (!required.empty()) schema["required"] = std::move(required);
       book[name] = std::move(schema);
     }

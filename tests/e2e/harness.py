@@ -33,6 +33,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 POSTGRES = os.environ.get("HOURZ_POSTGRES_BIN", "/usr/lib/postgresql/15/bin")
 PASSWORD = "river crossing at noon"
 LONG = bool(os.environ.get("HOURZ_TEST_LONG"))
+SEED = os.environ.get("HOURZ_TEST_SEED", "1")
 
 
 @functools.lru_cache(None)
@@ -211,7 +212,7 @@ class Cluster(Database):
         self.sql("CREATE ROLE hourz_owner LOGIN", "postgres")
         self.sql("CREATE ROLE hourz_app LOGIN", "postgres")
         self.sql("CREATE DATABASE hourz OWNER hourz_owner", "postgres")
-        self.sql("CREATE EXTENSION postgis; CREATE EXTENSION btree_gist")
+        self.sql("CREATE EXTENSION postgis")
         return self
 
     def stop(self, number=signal.SIGINT):
@@ -413,6 +414,10 @@ def operation_of(method, target):
     return None
 
 
+# What HTTP itself answers, before there is an operation.
+TRANSPORT = {408, 411, 414, 417, 421, 431, 501}
+
+
 def check_answer(method, target, answer):
     """Declared status, declared media type, and a body that fits; a whole problem document on every error."""
     at = f"{method} {target} -> {answer.status} {answer.body[:600]!r}"
@@ -434,6 +439,8 @@ def check_answer(method, target, answer):
     found = operation_of(method, target)
     if found is None:
         assert answer.status in (204, 304, 400, 404, 405, 501) or method == "OPTIONS", at
+        return
+    if answer.status in TRANSPORT:
         return
     template, verb = found
     declared = document()["paths"][template][verb]["responses"]

@@ -248,9 +248,12 @@ struct OtherPosition {
 };
 BOOST_DESCRIBE_STRUCT(OtherPosition, (), (id))
 
-bool opens(std::string_view key, const std::string& cursor) {
+constexpr std::string_view key = "a key of exactly 32 bytes, as it";
+const Uuid somebody = make_uuid();
+
+bool opens(std::string_view with, const std::string& cursor, const Uuid& user = somebody) {
   try {
-    from_cursor<Position>(key, cursor);
+    from_cursor<Position>(with, user, cursor);
     return true;
   } catch (const Problem& problem) {
     EXPECT_EQ(problem.code, ErrorCode::invalid_cursor);
@@ -260,8 +263,8 @@ bool opens(std::string_view key, const std::string& cursor) {
 
 TEST(Cursors, ComeBackAndNoByteCanBeChanged) {
   const Position at{make_uuid(), {1.0 / 3}};
-  const std::string cursor = to_cursor("key", at);
-  const auto back = from_cursor<Position>("key", cursor);
+  const std::string cursor = to_cursor(key, somebody, at);
+  const auto back = from_cursor<Position>(key, somebody, cursor);
   EXPECT_EQ(back.id, at.id);
   EXPECT_EQ(back.key.value, at.key.value);  // to the last bit, or a page would repeat its last row
   EXPECT_EQ(cursor.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"),
@@ -271,17 +274,19 @@ TEST(Cursors, ComeBackAndNoByteCanBeChanged) {
       if (cursor[i] == c) continue;
       std::string changed = cursor;
       changed[i] = c;
-      EXPECT_FALSE(opens("key", changed)) << i;
+      EXPECT_FALSE(opens(key, changed)) << i;
     }
-    EXPECT_FALSE(opens("key", cursor.substr(0, i)));
+    EXPECT_FALSE(opens(key, cursor.substr(0, i)));
   }
-  EXPECT_FALSE(opens("other key", cursor));
-  EXPECT_FALSE(opens("key", cursor + "A"));
-  EXPECT_FALSE(opens("key", cursor + cursor));
-  EXPECT_FALSE(opens("key", std::string(100'000, 'A')));
-  EXPECT_FALSE(opens("key", to_cursor("key", OtherPosition{make_uuid()})));  // of another list
-  EXPECT_FALSE(opens("key", seal_cursor("key", "not json")));
-  EXPECT_FALSE(opens("key", seal_cursor("key", "")));
+  EXPECT_FALSE(opens("another key of exactly 32 bytes,", cursor));
+  EXPECT_FALSE(opens(key, cursor, make_uuid()));  // somebody else's
+  EXPECT_EQ(from_base64url(cursor)->find(to_string(at.id)), std::string::npos);  // says nothing to who reads URLs
+  EXPECT_FALSE(opens(key, cursor + "A"));
+  EXPECT_FALSE(opens(key, cursor + cursor));
+  EXPECT_FALSE(opens(key, std::string(100'000, 'A')));
+  EXPECT_FALSE(opens(key, to_cursor(key, somebody, OtherPosition{make_uuid()})));  // of another list
+  EXPECT_FALSE(opens(key, seal_cursor(key, somebody, "not json")));
+  EXPECT_FALSE(opens(key, seal_cursor(key, somebody, "")));
 }
 
 // --- rate limits -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 #include "auth_sql.hpp"
 #include "core/log.hpp"
+#include "http/cursor.hpp"
 
 namespace hourz::auth {
 namespace {
@@ -16,6 +17,7 @@ using http::Method;
 using http::NoContent;
 using http::OptionalBody;
 using http::Path;
+using http::Query;
 using http::RateClass;
 
 // --- rows ------------------------------------------------------------------------------------------------------------
@@ -25,13 +27,20 @@ struct NewSession {
   std::optional<std::string> user_agent;
   std::string ip;
   double lasts_s;
+  std::string verified;  ///< the password hash that the login was checked against
 };
-BOOST_DESCRIBE_STRUCT(NewSession, (), (id, user_id, user_agent, ip, lasts_s))
+BOOST_DESCRIBE_STRUCT(NewSession, (), (id, user_id, user_agent, ip, lasts_s, verified))
 
 struct SessionOf {
   Uuid session_id, user_id;
 };
 BOOST_DESCRIBE_STRUCT(SessionOf, (), (session_id, user_id))
+
+struct SessionPage {
+  Uuid session_id, user_id, before_id;
+  std::int64_t page;
+};
+BOOST_DESCRIBE_STRUCT(SessionPage, (), (session_id, user_id, before_id, page))
 
 struct SessionEnd {
   Uuid session_id, user_id;
@@ -73,7 +82,7 @@ const db::Query<LockedSession, Uuid> lock_session{sql::lock_session};
 const db::Query<db::Nothing, SessionStep> advance_session{sql::advance_session};
 const db::Query<db::Nothing, SessionEnd> end_session{sql::end_session};
 const db::Query<db::Nothing, SessionEnd> end_others{sql::end_others};
-const db::Query<SessionRow, SessionOf> select_sessions{sql::sessions};
+const db::Query<SessionRow, SessionPage> select_sessions{sql::sessions};
 const db::Query<db::Nothing> purge{sql::purge_sessions};
 
 // --- bodies ----------------------------------------------------------------------------------------------------------
@@ -93,6 +102,7 @@ BOOST_DESCRIBE_STRUCT(Login, (), (email, password))
 
 /// OAuth2's password flow (RFC 6749 4.3), as the Flutter client sends it.
 struct LoginForm {
+  static constexpr bool ignores_others = true;
   Text<1, 512> username;
   Secret<1, 128> password;
 };
@@ -140,6 +150,11 @@ struct SessionList {
 };
 BOOST_DESCRIBE_STRUCT(SessionList, (), (sessions, next_cursor))
 
+struct SessionPosition {
+  Uuid before_id;
+};
+BOOST_DESCRIBE_STRUCT(SessionPosition, (), (before_id))
+
 struct SessionPath {
   Uuid id;
 };
@@ -183,10 +198,18 @@ constexpr Endpoint register_account{
     .status = 201,
     .errors = {ErrorCode::email_taken, ErrorCode::overloaded}};
 
+/// The quota of an email address, beside the one of the peer's address: guessing from many addresses gets no further.
+void limit_email(const Deps& deps, const std::string& email) {
+  if (!deps.limiter.enabled()) return;
+  const http::RateVerdict verdict = deps.limiter.take(RateClass::auth, "email:" + email);
+  if (!verdict.allowed) throw Problem(ErrorCode::rate_limited).retry_after(verdict.reset_s);
+}
+
 Awaitable<users::User> post_register(Deps& deps, Call& call, Body<Register> body) {
   if (auto weak = weakness_of(body->password.value, body->email.value)) {
     throw invalid(weak->field, weak->code, weak->message);
   }
+  limit_email(deps, body->email.value);
   // Hashed before the first statement, so that no transaction waits for it.
   std::string hash = co_await deps.hasher.hash(body->password.value);
   std::optional<std::string> name;
@@ -214,6 +237,7 @@ Awaitable<TokenPair> post_login(Deps& deps, Call& call, FormOrBody<LoginForm, Lo
   const auto* form = std::get_if<LoginForm>(&body.value);
   const std::string email = form != nullptr ? form->username.value : std::get<Login>(body.value).email.value;
   const std::string password = form != nullptr ? form->password.value : std::get<Login>(body.value).password.value;
+  limit_email(deps, fold_case(email));
   auto account = co_await users::credentials(call.database.reads(), fold_case(email));
   const bool right = co_await deps.hasher.verify(password, account ? account->password_hash : std::string());
   if (!right) {
@@ -221,14 +245,18 @@ Awaitable<TokenPair> post_login(Deps& deps, Call& call, FormOrBody<LoginForm, Lo
     throw Problem(ErrorCode::invalid_credentials);
   }
   if (account->suspended) throw Problem(ErrorCode::account_suspended);
+  std::string verified = account->password_hash;
   if (deps.hasher.is_outdated(account->password_hash)) {
     std::string stronger = co_await deps.hasher.hash(password);
-    co_await users::set_password(call.db(), account->id, std::move(stronger));
+    if (!co_await users::set_password(call.db(), account->id, verified, stronger)) {
+      throw Problem(ErrorCode::invalid_credentials);
+    }
+    verified = std::move(stronger);
   }
   const Uuid session = make_uuid();
-  const NewSession row{session, account->id, device_of(call), call.address, refresh_lasts_s(deps)};
-  const db::Bound insert = insert_session.bind(row);
-  co_await call.db().execute_last(insert);
+  const NewSession row{session, account->id, device_of(call), call.address, refresh_lasts_s(deps), verified};
+  // No row: the password was changed while the old one was being verified.
+  if (co_await db::run_last(call.db(), insert_session, row) == 0) throw Problem(ErrorCode::invalid_credentials);
   co_return make_pair(deps, account->id, session, 1, account->is_profile_setup);
 }
 
@@ -289,7 +317,8 @@ constexpr Endpoint logout{.method = Method::post,
                           .name = "auth.logout",
                           .summary = "End this session",
                           .effect = Effect::change,
-                          .status = 204};
+                          .status = 204,
+                          .idempotent = false};
 constexpr Endpoint logout_by_delete{.method = Method::del,
                                     .path = "/api/auth/logout",
                                     .name = "auth.logout_by_delete",
@@ -311,12 +340,23 @@ Awaitable<NoContent> end_this(Deps& deps, Call& call) {
 constexpr Endpoint list_sessions{.method = Method::get,
                                  .path = "/api/auth/sessions",
                                  .name = "auth.sessions",
-                                 .summary = "The caller's live sessions, newest first"};
+                                 .summary = "The caller's live sessions, newest first",
+                                 .errors = {ErrorCode::invalid_cursor}};
 
-Awaitable<SessionList> get_sessions(Deps&, Call& call) {
-  const SessionOf of{call.caller->session_id, call.user()};
+Awaitable<SessionList> get_sessions(Deps& deps, Call& call, Query<http::PageQuery> query) {
+  SessionPosition at;
+  at.before_id.bytes.fill(0xff);
+  if (query->cursor) at = http::from_cursor<SessionPosition>(deps.cursor_key, call.user(), query->cursor->value);
+  const auto limit = static_cast<std::size_t>(query->limit.value.value);
+  const SessionPage page{call.caller->session_id, call.user(), at.before_id, static_cast<std::int64_t>(limit) + 1};
+  auto rows = co_await db::all(call.db(), select_sessions, page);
   SessionList list;
-  for (SessionRow& row : co_await db::all(call.db(), select_sessions, of)) {
+  if (rows.size() > limit) {
+    rows.resize(limit);
+    at.before_id = rows.back().id;
+    list.next_cursor = http::to_cursor(deps.cursor_key, call.user(), at);
+  }
+  for (SessionRow& row : rows) {
     list.sessions.push_back({row.id, std::move(row.user_agent), std::move(row.ip), row.created_at, row.last_used_at,
                              row.expires_at, row.is_current});
   }
@@ -361,7 +401,7 @@ constexpr Endpoint change_password{.method = Method::put,
                                    .effect = Effect::change,
                                    .rate = RateClass::auth,
                                    .status = 204,
-                                   .errors = {ErrorCode::invalid_credentials, ErrorCode::overloaded}};
+                                   .errors = {ErrorCode::wrong_password, ErrorCode::overloaded}};
 
 Awaitable<NoContent> put_password(Deps& deps, Call& call, Body<ChangePassword> body) {
   const users::User user = co_await users::own(call.database.reads(), call.user());
@@ -369,10 +409,10 @@ Awaitable<NoContent> put_password(Deps& deps, Call& call, Body<ChangePassword> b
     throw invalid("new_password", weak->code, weak->message);
   }
   std::string stored = co_await users::password_hash(call.database.reads(), call.user());
-  const bool right = co_await deps.hasher.verify(body->current_password.value, std::move(stored));
-  if (!right) throw Problem(ErrorCode::invalid_credentials, "The current password is wrong.");
+  const bool right = co_await deps.hasher.verify(body->current_password.value, stored);
+  if (!right) throw Problem(ErrorCode::wrong_password);
   std::string hash = co_await deps.hasher.hash(body->new_password.value);
-  co_await users::set_password(call.db(), call.user(), std::move(hash));
+  if (!co_await users::set_password(call.db(), call.user(), stored, hash)) throw Problem(ErrorCode::wrong_password);
   const SessionEnd end{call.caller->session_id, call.user(), "password_changed"};
   co_await db::run(call.db(), end_others, end);
   revoke_after(deps, call);

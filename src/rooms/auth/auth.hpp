@@ -40,6 +40,8 @@ struct Deps {
   const Tokens& tokens;
   Hasher& hasher;
   Revocations& revocations;
+  http::RateLimiter& limiter;
+  std::string cursor_key;
 };
 
 void install(http::Router& router, Deps& deps);

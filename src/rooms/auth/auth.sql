@@ -2,13 +2,15 @@
   s.id, s.user_agent, s.ip, s.created_at, s.last_used_at, s.expires_at
 
 -- name: auth.open_session
--- A new session holds refresh token number 1. The oldest past the hundredth of a user end, so that a client that logs
--- in for ever does not fill the table.
+-- A new session holds refresh token number 1, if the password that was verified is still the one: FOR SHARE waits for a
+-- change under way and then sees it. The oldest past the hundredth of a user end, so that a client that logs in for ever
+-- does not fill the table.
 WITH surplus AS (
   UPDATE sessions SET ended_at = now(), end_reason = 'too_many'
   WHERE id IN (SELECT id FROM sessions WHERE user_id = :user_id AND ended_at IS NULL ORDER BY id DESC OFFSET 99))
 INSERT INTO sessions (id, user_id, user_agent, ip, expires_at)
-VALUES (:id, :user_id, :user_agent, :ip, now() + make_interval(secs => :lasts_s))
+SELECT :id, id, :user_agent, :ip, now() + make_interval(secs => :lasts_s) FROM users
+WHERE id = :user_id AND password_hash = :verified FOR SHARE
 
 -- name: auth.check_session
 -- What every request asks (cached for a second): is the session alive, and what may its user do.
@@ -40,11 +42,12 @@ UPDATE sessions SET ended_at = now(), end_reason = :reason
 WHERE user_id = :user_id AND id <> :session_id AND ended_at IS NULL
 
 -- name: auth.sessions
--- The user's live sessions, newest first.
+-- The user's live sessions, newest first; ids are in order of time.
 SELECT @session@, s.id = :session_id AS is_current
-FROM sessions s WHERE s.user_id = :user_id AND s.ended_at IS NULL AND s.expires_at > now() ORDER BY s.id DESC
+FROM sessions s WHERE s.user_id = :user_id AND s.ended_at IS NULL AND s.expires_at > now() AND s.id < :before_id
+ORDER BY s.id DESC LIMIT :page
 
 -- name: auth.purge_sessions
--- Ended or outlived sessions are kept for 30 days, for whoever looks into a theft.
+-- Sessions are kept for 30 days after their last token's end, for whoever looks into a theft.
 DELETE FROM sessions WHERE id IN
   (SELECT id FROM sessions WHERE expires_at < now() - interval '30 days' LIMIT 1000)

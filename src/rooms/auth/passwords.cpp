@@ -19,7 +19,7 @@
 namespace hourz::auth {
 namespace {
 
-/// Runs on the hash threads: half a core's nice value keeps I/O threads and the database ahead of a burst of logins.
+/// Runs on the hash threads: being nice keeps I/O threads and the database ahead of a burst of logins.
 void lower_priority() {
   thread_local const bool lowered = [] {
     return setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), 10) == 0;
@@ -40,10 +40,10 @@ std::string argon2id(std::string_view password, HashCost cost) {
 
 struct Hasher::State {
   State(HashCost wanted, std::size_t threads, std::size_t bound)
-      : cost(wanted), queue(bound), pool(threads), decoy(argon2id("nobody has this password", wanted)) {}
+      : cost(wanted), queue(bound), pool(std::make_unique<boost::asio::thread_pool>(threads)), decoy(argon2id("nobody has this password", wanted)) {}
   HashCost cost;
   std::size_t queue;
-  boost::asio::thread_pool pool;
+  std::unique_ptr<boost::asio::thread_pool> pool;
   std::string decoy;  ///< stands in for the hash of an account that is not there
   std::atomic<std::size_t> waiting{0};
 };
@@ -53,9 +53,13 @@ Hasher::Hasher(HashCost cost, std::size_t threads, std::size_t queue) {
   state_ = std::make_unique<State>(cost, threads, queue + threads);
 }
 
-Hasher::~Hasher() {
-  state_->pool.stop();
-  state_->pool.join();
+Hasher::~Hasher() { stop(); }
+
+void Hasher::stop() {
+  if (!state_->pool) return;
+  state_->pool->stop();
+  state_->pool->join();
+  state_->pool.reset();
 }
 
 namespace {
@@ -106,13 +110,13 @@ struct VerifyWork {
 
 boost::asio::awaitable<std::string> Hasher::hash(std::string password) {
   HashWork work{std::move(password), state_->cost};
-  co_return co_await on_pool(state_->pool, state_->waiting, state_->queue, std::move(work));
+  co_return co_await on_pool(*state_->pool, state_->waiting, state_->queue, std::move(work));
 }
 
 boost::asio::awaitable<bool> Hasher::verify(std::string password, std::string stored) {
   const bool real = !stored.empty();
   VerifyWork work{std::move(password), real ? std::move(stored) : state_->decoy, real};
-  co_return co_await on_pool(state_->pool, state_->waiting, state_->queue, std::move(work));
+  co_return co_await on_pool(*state_->pool, state_->waiting, state_->queue, std::move(work));
 }
 
 bool Hasher::is_outdated(const std::string& stored) const {
@@ -149,7 +153,8 @@ std::optional<Fault> weakness_of(std::string_view password, std::string_view ema
          !((stem.back() >= 'a' && stem.back() <= 'z') || static_cast<unsigned char>(stem.back()) >= 0x80)) {
     stem.remove_suffix(1);
   }
-  if (is_common(folded) || (stem.size() >= 6 && is_common(stem))) {
+  const bool one_character = folded.find_first_not_of(folded.front()) == std::string::npos;
+  if (one_character || is_common(folded) || (stem.size() >= 6 && is_common(stem))) {
     return Fault{"password", "too_common", "is among the most common passwords"};
   }
   const std::string_view local = email.substr(0, email.find('@'));

@@ -24,6 +24,9 @@ class Hasher {
   Hasher(const Hasher&) = delete;
   Hasher& operator=(const Hasher&) = delete;
 
+  /// Ends the threads; what waits is dropped. Before the io_contexts that callers run on go.
+  void stop();
+
   /// `$argon2id$v=19$m=…,t=…,p=1$salt$hash`. Throws Problem overloaded when the queue is full.
   boost::asio::awaitable<std::string> hash(std::string password);
 

@@ -14,8 +14,6 @@ using http::Call;
 using http::Effect;
 using http::Endpoint;
 using http::Method;
-using http::NoContent;
-using http::OptionalBody;
 using http::Path;
 using http::Query;
 
@@ -42,24 +40,6 @@ struct Viewed {
   Uuid id, viewer;
 };
 BOOST_DESCRIBE_STRUCT(Viewed, (), (id, viewer))
-
-struct LockedRow {
-  Uuid seeker_id;
-  std::optional<Uuid> helper_id;
-  Status status;
-  std::int64_t version;
-  bool expired;
-};
-BOOST_DESCRIBE_STRUCT(LockedRow, (), (seeker_id, helper_id, status, version, expired))
-
-struct MoveRow {
-  Uuid id, viewer;
-  std::optional<Uuid> actor_id;
-  Status from_status, to_status;
-  Action action;
-  std::optional<std::string> reason;
-};
-BOOST_DESCRIBE_STRUCT(MoveRow, (), (id, viewer, actor_id, from_status, to_status, action, reason))
 
 struct ChangeRow : NewRow {
   bool set_title, set_description, set_terms, set_category, set_duration_hours, set_budget, set_location,
@@ -96,6 +76,12 @@ struct MineCount {
 };
 BOOST_DESCRIBE_STRUCT(MineCount, (), (viewer, status, as_seeker, as_helper))
 
+struct EventPage {
+  Uuid gig_id;
+  std::int64_t after_version, page;
+};
+BOOST_DESCRIBE_STRUCT(EventPage, (), (gig_id, after_version, page))
+
 struct Pair {
   Uuid one, other;
 };
@@ -115,12 +101,10 @@ BOOST_DESCRIBE_STRUCT(Event, (), (version, action, actor_id, from_status, to_sta
 
 const db::Query<CardRow, NewRow> insert_gig{sql::create};
 const db::Query<CardRow, Viewed> select_gig{sql::by_id};
-const db::Query<LockedRow, Uuid> lock_gig{sql::lock};
-const db::Query<CardRow, MoveRow> move_gig{sql::move};
 const db::Query<CardRow, ChangeRow> update_gig{sql::change};
 const db::Query<TextsRow, Uuid> select_texts{sql::texts};
 const db::Query<SidesRow, Uuid> select_sides{sql::sides};
-const db::Query<Event, Uuid> select_events{sql::events};
+const db::Query<Event, EventPage> select_events{sql::events};
 const db::Query<bool, Pair> select_share{sql::share};
 const db::Query<CardRow, MineRow> select_of_seeker{sql::of_seeker};
 const db::Query<CardRow, MineRow> select_of_helper{sql::of_helper};
@@ -151,11 +135,6 @@ struct CreateGig {
 BOOST_DESCRIBE_STRUCT(CreateGig, (),
                       (title, description, category, duration_hours, budget, latitude, longitude, address_text,
                        image_urls, starts_at, expires_at))
-
-struct GigPath {
-  Uuid id;
-};
-BOOST_DESCRIBE_STRUCT(GigPath, (), (id))
 
 constexpr Endpoint create_gig{.method = Method::post,
                               .path = "/api/gigs",
@@ -188,13 +167,7 @@ void check_expiry(const std::optional<Timestamp>& expires_at, std::vector<Fault>
 
 std::optional<std::string> folded(const std::optional<Text<1, 40>>& category) {
   if (!category) return std::nullopt;
-  return fold_case(category->value);
-}
-
-template <class T>
-std::optional<std::string> value_of(const std::optional<T>& text) {
-  if (!text) return std::nullopt;
-  return text->value;
+  return lower_case(category->value);
 }
 
 template <std::size_t Max>
@@ -204,11 +177,6 @@ std::vector<std::string> values_of(const std::optional<List<Text<1, 300>, Max>>&
     for (const auto& text : list->values) values.push_back(text.value);
   }
   return values;
-}
-
-Gig answer_with(Call& call, CardRow&& row) {
-  call.version = row.version;
-  return to_gig(std::move(row));
 }
 
 Awaitable<Gig> post_gig(Deps& deps, Call& call, Body<CreateGig> body) {
@@ -258,17 +226,39 @@ struct EventList {
 };
 BOOST_DESCRIBE_STRUCT(EventList, (), (events, next_cursor))
 
+struct EventPosition {
+  Uuid gig_id;
+  Integer<0, 1'000'000'000'000> after_version;
+};
+BOOST_DESCRIBE_STRUCT(EventPosition, (), (gig_id, after_version))
+
 constexpr Endpoint list_events{.method = Method::get,
                                .path = "/api/gigs/{id}/events",
                                .name = "gigs.events",
-                               .summary = "The history of a gig, for its two sides",
-                               .errors = {ErrorCode::not_found, ErrorCode::forbidden}};
+                               .summary = "The history of a gig, for its two sides, oldest first",
+                               .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_cursor}};
 
-Awaitable<EventList> get_events(Deps&, Call& call, Path<GigPath> path) {
+Awaitable<EventList> get_events(Deps& deps, Call& call, Path<GigPath> path, Query<http::PageQuery> query) {
   const auto sides = co_await db::maybe(call.db(), select_sides, path->id);
   if (!sides) throw Problem(ErrorCode::not_found);
-  if (sides->seeker_id != call.user() && sides->helper_id != call.user()) throw Problem(ErrorCode::forbidden);
-  co_return EventList{co_await db::all(call.db(), select_events, path->id), std::nullopt};
+  if (sides->seeker_id != call.user() && sides->helper_id != call.user()) {
+    throw Problem(ErrorCode::forbidden, "Only the two sides of a gig can read its history.");
+  }
+  EventPosition at{path->id, {0}};
+  if (query->cursor) {
+    at = http::from_cursor<EventPosition>(deps.cursor_key, call.user(), query->cursor->value);
+    if (at.gig_id != path->id) throw Problem(ErrorCode::invalid_cursor, "The cursor belongs to another gig.");
+  }
+  const auto limit = static_cast<std::size_t>(query->limit.value.value);
+  EventList list;
+  const EventPage page{path->id, at.after_version.value, static_cast<std::int64_t>(limit) + 1};
+  list.events = co_await db::all(call.db(), select_events, page);
+  if (list.events.size() > limit) {
+    list.events.resize(limit);
+    at.after_version.value = list.events.back().version;
+    list.next_cursor = http::to_cursor(deps.cursor_key, call.user(), at);
+  }
+  co_return list;
 }
 
 enum class As { SEEKER, HELPER };
@@ -308,7 +298,7 @@ constexpr Uuid last_uuid() {
 Awaitable<GigList> get_my_gigs(Deps& deps, Call& call, Query<MyGigsQuery> query) {
   MyGigsPosition at{call.user(), query->as, query->status, {253402300799'000000}, last_uuid()};
   if (query->cursor) {
-    const auto from = http::from_cursor<MyGigsPosition>(deps.cursor_key, query->cursor->value);
+    const auto from = http::from_cursor<MyGigsPosition>(deps.cursor_key, call.user(), query->cursor->value);
     const bool fits = from.user == call.user() && (!query->as || query->as == from.as) &&
                       (!query->status || query->status == from.status);
     if (!fits) throw Problem(ErrorCode::invalid_cursor, "The cursor belongs to another list.");
@@ -323,7 +313,7 @@ Awaitable<GigList> get_my_gigs(Deps& deps, Call& call, Query<MyGigsQuery> query)
     rows.resize(limit);
     at.before = rows.back().created_at;
     at.before_id = rows.back().id;
-    list.next_cursor = http::to_cursor(deps.cursor_key, at);
+    list.next_cursor = http::to_cursor(deps.cursor_key, call.user(), at);
   }
   for (CardRow& row : rows) list.gigs.push_back(to_gig(std::move(row)));
   if (query->include_total.value) {
@@ -367,14 +357,6 @@ constexpr Endpoint change_gig{.method = Method::put,
                               .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::gig_not_editable},
                               .if_match = true};
 
-boost::json::string name_of(Status status) { return boost::describe::enum_to_string(status, ""); }
-
-Awaitable<LockedRow> lock(Call& call, Uuid id) {
-  const auto row = co_await db::maybe(call.db(), lock_gig, id);
-  if (!row) throw Problem(ErrorCode::not_found);
-  co_return *row;
-}
-
 /// The members that change, with a flag each.
 ChangeRow to_row(const Deps& deps, const Call& call, Uuid id, const ChangeGig& change) {
   ChangeRow row{};
@@ -402,7 +384,7 @@ Awaitable<Gig> put_gig(Deps& deps, Call& call, Path<GigPath> path, Body<ChangeGi
   check_images(row.image_urls, faults);
   check_expiry(row.expires_at, faults);
   if (!faults.empty()) throw Problem(std::move(faults));
-  const LockedRow locked = co_await lock(call, path->id);
+  const LockedRow locked = co_await lock(call.db(), path->id);
   if (locked.seeker_id != call.user()) throw Problem(ErrorCode::forbidden, "Only the seeker can change a gig.");
   call.require_match(locked.version);
   if (locked.status != Status::PENDING) {
@@ -416,123 +398,6 @@ Awaitable<Gig> put_gig(Deps& deps, Call& call, Path<GigPath> path, Body<ChangeGi
   }
   auto changed = co_await db::maybe_last(call.db(), update_gig, std::move(row));
   co_return answer_with(call, std::move(changed.value()));
-}
-
-// --- the life of a gig -----------------------------------------------------------------------------------------------
-
-Side side_of(const LockedRow& gig, const Uuid& user) {
-  if (gig.seeker_id == user) return Side::seeker;
-  if (gig.helper_id == user) return Side::helper;
-  return Side::stranger;
-}
-
-/// Why a step is refused, in the words that fit the case best.
-Problem refusal_of(const LockedRow& gig, Status to, Side who) {
-  if (to == Status::ACCEPTED) {
-    if (who == Side::seeker) return Problem(ErrorCode::own_gig, "A gig of your own cannot be accepted.");
-    if (gig.status == Status::CANCELLED || (gig.status == Status::PENDING && gig.expired)) {
-      return Problem(ErrorCode::gig_not_open).with("current_status", name_of(gig.status));
-    }
-    return Problem(ErrorCode::gig_already_taken).with("current_status", name_of(gig.status));
-  }
-  if (who == Side::stranger) return Problem(ErrorCode::forbidden, "Only the two sides of a gig can move it.");
-  boost::json::array allowed;
-  for (const Status status : allowed_from(gig.status, who)) allowed.push_back(name_of(status));
-  Problem problem(ErrorCode::invalid_transition,
-                  std::string("The gig is ") + boost::describe::enum_to_string(gig.status, "") + " and cannot become " +
-                      boost::describe::enum_to_string(to, "") + " by you.");
-  problem.extra["current_status"] = name_of(gig.status);
-  problem.extra["allowed"] = std::move(allowed);
-  return problem;
-}
-
-/// Takes the gig one step on: locked, asked of the table, done, in the call's transaction.
-Awaitable<CardRow> step(db::Executor& db, const Call* call, Uuid id, Uuid user, Status to,
-                        std::optional<std::string> reason) {
-  const auto found = co_await db::maybe(db, lock_gig, id);
-  if (!found) throw Problem(ErrorCode::not_found);
-  const LockedRow& gig = *found;
-  if (call != nullptr) call->require_match(gig.version);
-  const Side who = side_of(gig, user);
-  const auto transition = find_transition(gig.status, to, who);
-  if (!transition || (transition->action == Action::ACCEPT && gig.expired)) throw refusal_of(gig, to, who);
-  if (transition->reason_needed && !reason) throw invalid("reason", "required", "is required to stop work begun");
-  MoveRow row{id, user, user, gig.status, to, transition->action, std::move(reason)};
-  const bool completed = to == Status::COMPLETED;
-  auto moved = completed ? db::decode_first<CardRow>(co_await db.execute(move_gig.bind(row)))
-                         : db::decode_first<CardRow>(co_await db.execute_last(move_gig.bind(row)));
-  if (completed) co_await users::count_completed_gig(db, gig.helper_id.value());
-  co_return std::move(moved.value());
-}
-
-constexpr Endpoint accept_gig{
-    .method = Method::post,
-    .path = "/api/gigs/{id}/accept",
-    .name = "gigs.accept",
-    .summary = "Accept a gig: the first helper gets it, every other 409",
-    .effect = Effect::change,
-    .errors = {ErrorCode::not_found, ErrorCode::gig_already_taken, ErrorCode::own_gig, ErrorCode::gig_not_open}};
-
-Awaitable<Gig> post_accept(Deps&, Call& call, Path<GigPath> path) {
-  auto row = co_await step(call.db(), &call, path->id, call.user(), Status::ACCEPTED, std::nullopt);
-  co_return answer_with(call, std::move(row));
-}
-
-struct Reason {
-  std::optional<Text<1, 500>> reason;
-};
-BOOST_DESCRIBE_STRUCT(Reason, (), (reason))
-
-constexpr Endpoint withdraw_gig{.method = Method::post,
-                                .path = "/api/gigs/{id}/withdraw",
-                                .name = "gigs.withdraw",
-                                .summary = "The helper steps back; the gig is pending again",
-                                .effect = Effect::change,
-                                .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_transition}};
-
-Awaitable<Gig> post_withdraw(Deps&, Call& call, Path<GigPath> path, OptionalBody<Reason> body) {
-  auto row = co_await step(call.db(), &call, path->id, call.user(), Status::PENDING, value_of(body->reason));
-  co_return answer_with(call, std::move(row));
-}
-
-struct SetStatus {
-  Status status;
-  std::optional<Text<1, 500>> reason;
-};
-BOOST_DESCRIBE_STRUCT(SetStatus, (), (status, reason))
-
-constexpr Endpoint set_status{
-    .method = Method::put,
-    .path = "/api/gigs/{id}/status",
-    .name = "gigs.set_status",
-    .summary = "Take a gig to another state",
-    .description =
-        "PENDING to ACCEPTED by any helper, to CANCELLED by the seeker; ACCEPTED to PENDING by the helper, to "
-        "IN_PROGRESS by either, to CANCELLED by the seeker; IN_PROGRESS to COMPLETED by either, to CANCELLED "
-        "by either with a reason. Anything else is 409 with `current_status` and `allowed`.",
-    .effect = Effect::change,
-    .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_transition, ErrorCode::gig_already_taken,
-               ErrorCode::own_gig, ErrorCode::gig_not_open},
-    .if_match = true};
-
-Awaitable<Gig> put_status(Deps&, Call& call, Path<GigPath> path, Body<SetStatus> body) {
-  auto row = co_await step(call.db(), &call, path->id, call.user(), body->status, value_of(body->reason));
-  co_return answer_with(call, std::move(row));
-}
-
-constexpr Endpoint delete_gig{.method = Method::del,
-                              .path = "/api/gigs/{id}",
-                              .name = "gigs.cancel",
-                              .summary = "Cancel a gig of the caller's; nothing is erased",
-                              .effect = Effect::change,
-                              .status = 204,
-                              .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_transition},
-                              .if_match = true};
-
-Awaitable<NoContent> cancel_gig(Deps&, Call& call, Path<GigPath> path) {
-  const std::string reason = "deleted";
-  co_await step(call.db(), &call, path->id, call.user(), Status::CANCELLED, reason);
-  co_return NoContent{};
 }
 
 }  // namespace
@@ -577,10 +442,7 @@ void install(http::Router& router, Deps& deps) {
   router.add(my_gigs, get_my_gigs, deps);
   router.add(read_gig, get_gig, deps);
   router.add(change_gig, put_gig, deps);
-  router.add(delete_gig, cancel_gig, deps);
-  router.add(accept_gig, post_accept, deps);
-  router.add(withdraw_gig, post_withdraw, deps);
-  router.add(set_status, put_status, deps);
+  install_life(router, deps);
   router.add(list_events, get_events, deps);
 }
 
@@ -596,15 +458,6 @@ Awaitable<void> fold_cells(db::Client& database) {
     co_await db::run(*transaction, drop_empty);
   }
   co_await transaction->commit();
-}
-
-Awaitable<void> expire(db::Executor& db, Uuid gig_id) {
-  const auto gig = co_await db::maybe(db, lock_gig, gig_id);
-  if (!gig || gig->status != Status::PENDING || !gig->expired) co_return;
-  const auto transition = find_transition(Status::PENDING, Status::CANCELLED, Side::clock);
-  const MoveRow row{gig_id,   gig->seeker_id, std::nullopt, Status::PENDING, Status::CANCELLED, transition->action,
-                    "expired"};
-  co_await db::maybe(db, move_gig, row);
 }
 
 }  // namespace hourz::gigs

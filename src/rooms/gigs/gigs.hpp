@@ -65,6 +65,8 @@ struct Deps {
   const Config& config;
   std::string blur_key;
   std::string cursor_key;
+  /// How many gigs a page of a filtered search looks at before it stops short; some 5 µs each.
+  std::int64_t walk = 50'000;
 };
 
 void install(http::Router& router, Deps& deps);

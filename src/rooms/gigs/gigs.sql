@@ -4,8 +4,9 @@
        ELSE ST_Y(g.public_location::geometry) END AS latitude,
   CASE WHEN :viewer IN (g.seeker_id, g.helper_id) THEN ST_X(g.location::geometry)
        ELSE ST_X(g.public_location::geometry) END AS longitude,
-  g.address_text, g.image_urls, g.status, g.starts_at, g.expires_at, g.created_at, g.updated_at,
-  g.accepted_at, g.started_at, g.completed_at, g.cancelled_at, g.cancel_reason, g.version,
+  CASE WHEN :viewer IN (g.seeker_id, g.helper_id) THEN g.address_text END AS address_text, g.image_urls, g.status, g.starts_at, g.expires_at, g.created_at, g.updated_at,
+  g.accepted_at, g.started_at, g.completed_at, g.cancelled_at,
+  CASE WHEN :viewer IN (g.seeker_id, g.helper_id) THEN g.cancel_reason END AS cancel_reason, g.version,
   g.seeker_id, s.name AS seeker_name, s.photo_url AS seeker_photo_url, s.reputation_score AS seeker_reputation_score,
   s.total_reviews AS seeker_total_reviews,
   g.helper_id, h.name AS helper_name, h.photo_url AS helper_photo_url, h.reputation_score AS helper_reputation_score,
@@ -76,24 +77,30 @@ SELECT @card@ FROM gigs g @people@ WHERE g.id = :id
 SELECT seeker_id, helper_id, status, version, expires_at IS NOT NULL AND expires_at <= now() AS expired
 FROM gigs WHERE id = :id FOR UPDATE
 
+-- name: gigs.lock_idle
+-- For the clock, which holds a timer that whoever moves the gig may be about to write: it waits for nobody.
+SELECT seeker_id, helper_id, status, version, expires_at IS NOT NULL AND expires_at <= now() AS expired
+FROM gigs WHERE id = :id FOR UPDATE SKIP LOCKED
+
 -- name: gigs.move
--- One step of the life of a gig that gigs.lock holds, with all that belongs to it.
+-- One step of the life of a gig that gigs.lock holds, with all that belongs to it. Times are this statement's: now() is
+-- the transaction's, which may have begun before the step that it waited for.
 WITH g AS (
   UPDATE gigs SET
     status = :to_status,
     helper_id = CASE :to_status WHEN 'ACCEPTED' THEN :viewer WHEN 'PENDING' THEN NULL ELSE helper_id END,
-    accepted_at = CASE :to_status WHEN 'ACCEPTED' THEN now() WHEN 'PENDING' THEN NULL ELSE accepted_at END,
-    started_at = CASE :to_status WHEN 'IN_PROGRESS' THEN now() ELSE started_at END,
-    completed_at = CASE :to_status WHEN 'COMPLETED' THEN now() ELSE completed_at END,
-    cancelled_at = CASE :to_status WHEN 'CANCELLED' THEN now() ELSE cancelled_at END,
+    accepted_at = CASE :to_status WHEN 'ACCEPTED' THEN statement_timestamp() WHEN 'PENDING' THEN NULL ELSE accepted_at END,
+    started_at = CASE :to_status WHEN 'IN_PROGRESS' THEN statement_timestamp() ELSE started_at END,
+    completed_at = CASE :to_status WHEN 'COMPLETED' THEN statement_timestamp() ELSE completed_at END,
+    cancelled_at = CASE :to_status WHEN 'CANCELLED' THEN statement_timestamp() ELSE cancelled_at END,
     cancel_reason = CASE :to_status WHEN 'CANCELLED' THEN :reason ELSE cancel_reason END,
-    updated_at = now(), version = version + 1
+    updated_at = statement_timestamp(), version = version + 1
   WHERE id = :id AND status = :from_status RETURNING *),
-event AS (INSERT INTO gig_events (gig_id, version, action, actor_id, from_status, to_status, reason)
-          SELECT id, version, :action, :actor_id, :from_status, status, :reason FROM g),
-opened AS (INSERT INTO gig_assignments (gig_id, helper_id)
-           SELECT id, helper_id FROM g WHERE status = 'ACCEPTED'),
-ended AS (UPDATE gig_assignments SET ended_at = now()
+event AS (INSERT INTO gig_events (gig_id, version, action, actor_id, from_status, to_status, reason, at)
+          SELECT id, version, :action, :actor_id, :from_status, status, :reason, updated_at FROM g),
+opened AS (INSERT INTO gig_assignments (gig_id, helper_id, accepted_at)
+           SELECT id, helper_id, accepted_at FROM g WHERE status = 'ACCEPTED'),
+ended AS (UPDATE gig_assignments SET ended_at = statement_timestamp()
           WHERE gig_id = :id AND ended_at IS NULL AND :to_status IN ('PENDING', 'CANCELLED', 'COMPLETED')),
 timer AS (INSERT INTO timers (kind, subject_id, due_at)
           SELECT 'gig.expire', id, expires_at FROM g WHERE status = 'PENDING' AND expires_at IS NOT NULL
@@ -121,10 +128,10 @@ WITH g AS (
     image_urls = CASE WHEN :set_image_urls THEN :image_urls ELSE image_urls END,
     starts_at = CASE WHEN :set_starts_at THEN :starts_at ELSE starts_at END,
     expires_at = CASE WHEN :set_expires_at THEN :expires_at ELSE expires_at END,
-    updated_at = now(), version = version + 1
+    updated_at = statement_timestamp(), version = version + 1
   WHERE id = :id RETURNING *),
-event AS (INSERT INTO gig_events (gig_id, version, action, actor_id, from_status, to_status)
-          SELECT id, version, 'CHANGE', seeker_id, status, status FROM g),
+event AS (INSERT INTO gig_events (gig_id, version, action, actor_id, from_status, to_status, at)
+          SELECT id, version, 'CHANGE', seeker_id, status, status, updated_at FROM g),
 untimed AS (DELETE FROM timers WHERE kind = 'gig.expire' AND subject_id = :id AND :set_expires_at
             AND :expires_at::timestamptz IS NULL),
 timer AS (INSERT INTO timers (kind, subject_id, due_at)
@@ -137,9 +144,10 @@ SELECT @card@ FROM g @people@
 SELECT title, description FROM gigs WHERE id = :id
 
 -- name: gigs.events
--- The history, oldest first; a gig has few.
-SELECT version, action, actor_id, from_status, to_status, reason, at FROM gig_events WHERE gig_id = :gig_id
-ORDER BY version
+-- The history, oldest first.
+SELECT version, action, actor_id, from_status, to_status, reason, at FROM gig_events 
+WHERE gig_id = :gig_id AND version > :after_version
+ORDER BY version LIMIT :page
 
 -- name: gigs.sides
 -- Who may read a gig's history.
@@ -183,14 +191,15 @@ WHERE ((:as_seeker AND g.seeker_id = :viewer) OR (:as_helper AND g.helper_id = :
 -- name: gigs.near
 -- Open gigs by distance on the sphere, which the index knows; the caller settles the order by true distance. Ordered by
 -- nothing else: PostgreSQL 15 walks an index by distance only when distance is the whole order. A filter that hardly
--- anything fits would walk to the end of the radius: a page looks at the next 50,000 gigs and no further.
+-- anything fits would walk to the end of the radius: a page looks at the next :walk gigs, and where it must stop short it
+-- says so with a cursor.
 SELECT @card@, g.sphere_m, g.distance_m FROM (
   SELECT * FROM (
     SELECT g.*, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
     FROM gigs g
     WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m)
       AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
-    ORDER BY g.public_location <-> @point@ LIMIT 50000) g
+    ORDER BY g.public_location <-> @point@ LIMIT :walk) g
   WHERE @box@ AND @filters@ LIMIT :candidates) g @people_of@
 
 -- name: gigs.near_plain
@@ -209,7 +218,7 @@ SELECT @card@, g.sphere_m, g.distance_m FROM (
     FROM gigs g
     WHERE g.status <> 'PENDING' AND g.status = :status AND ST_DWithin(g.public_location, @point@, :radius_m)
       AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
-    ORDER BY g.public_location <-> @point@ LIMIT 50000) g
+    ORDER BY g.public_location <-> @point@ LIMIT :walk) g
   WHERE @box@ AND @filters@ LIMIT :candidates) g @people_of@
 
 -- name: gigs.newest
@@ -217,7 +226,7 @@ SELECT @card@, g.sphere_m, g.distance_m FROM (
 -- off from the conditions, and bounds it as in gigs.near.
 SELECT @card@, @distance@, -(extract(epoch FROM g.created_at) * 1000000)::double precision AS sort_key
 FROM (SELECT * FROM (SELECT * FROM gigs g WHERE g.status = :status AND (g.created_at, g.id) < (:before, :before_id)
-                     ORDER BY g.created_at DESC, g.id DESC LIMIT 50000) g
+                     ORDER BY g.created_at DESC, g.id DESC LIMIT :walk) g
       WHERE @area@ AND @filters@ LIMIT :page) g @people_of@
 ORDER BY g.created_at DESC, g.id DESC
 
@@ -225,7 +234,7 @@ ORDER BY g.created_at DESC, g.id DESC
 -- The same, the best paid first.
 SELECT @card@, @distance@, -g.budget::double precision AS sort_key
 FROM (SELECT * FROM (SELECT * FROM gigs g WHERE g.status = :status AND (g.budget, g.id) < (:below_budget, :before_id)
-                     ORDER BY g.budget DESC, g.id DESC LIMIT 50000) g
+                     ORDER BY g.budget DESC, g.id DESC LIMIT :walk) g
       WHERE @area@ AND @filters@ LIMIT :page) g @people_of@
 ORDER BY g.budget DESC, g.id DESC
 
@@ -279,9 +288,45 @@ SELECT count(*) FROM (SELECT 1 FROM gigs g
 SELECT count(*) FROM (SELECT 1 FROM gigs g WHERE g.terms @> :words LIMIT :cap) found
 
 -- name: gigs.count
--- Only when include_total asks for it: every gig that fits.
+-- Only when include_total asks for it: every gig that fits, wherever it is.
+SELECT count(*) FROM gigs g WHERE g.status = :status AND @filters@
+
+-- name: gigs.count_open
+-- The same within an area, by the index of places.
 SELECT count(*) FROM gigs g
-WHERE g.status = :status AND @area@ AND @filters@
+WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m) AND @box@ AND @filters@
+
+-- name: gigs.count_other
+-- The same for gigs that are no longer open.
+SELECT count(*) FROM gigs g
+WHERE g.status <> 'PENDING' AND g.status = :status AND ST_DWithin(g.public_location, @point@, :radius_m) AND @box@
+  AND @filters@
+
+-- name: gigs.walk_end_open
+-- The first gig that a walk of gigs.near did not come to, if it was cut short.
+SELECT g.public_location <-> @point@ AS sphere_m FROM gigs g
+WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m)
+  AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
+ORDER BY g.public_location <-> @point@ OFFSET :walk LIMIT 1
+
+-- name: gigs.walk_end_other
+-- The same of gigs.near_other.
+SELECT g.public_location <-> @point@ AS sphere_m FROM gigs g
+WHERE g.status <> 'PENDING' AND g.status = :status AND ST_DWithin(g.public_location, @point@, :radius_m)
+  AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
+ORDER BY g.public_location <-> @point@ OFFSET :walk LIMIT 1
+
+-- name: gigs.walk_end_newest
+-- The last gig that a walk of gigs.newest came to, if it was cut short.
+SELECT -(extract(epoch FROM g.created_at) * 1000000)::double precision AS key, g.id FROM gigs g
+WHERE g.status = :status AND (g.created_at, g.id) < (:before, :before_id)
+ORDER BY g.created_at DESC, g.id DESC OFFSET :walk - 1 LIMIT 1
+
+-- name: gigs.walk_end_budget
+-- The same of gigs.budget.
+SELECT -g.budget::double precision AS key, g.id FROM gigs g
+WHERE g.status = :status AND (g.budget, g.id) < (:below_budget, :before_id)
+ORDER BY g.budget DESC, g.id DESC OFFSET :walk - 1 LIMIT 1
 
 -- name: gigs.cells
 -- Open gigs by cell: what is folded and what is not yet, in one snapshot. Rows of cells are walked one by one, since an

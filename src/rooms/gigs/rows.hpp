@@ -38,6 +38,39 @@ BOOST_DESCRIBE_STRUCT(CardRow, (),
 
 Gig to_gig(CardRow&& row);
 
+/// The gig as the answer of a call, with its ETag.
+inline Gig answer_with(http::Call& call, CardRow&& row) {
+  call.version = row.version;
+  return to_gig(std::move(row));
+}
+
+struct GigPath {
+  Uuid id;
+};
+BOOST_DESCRIBE_STRUCT(GigPath, (), (id))
+
+struct LockedRow {
+  Uuid seeker_id;
+  std::optional<Uuid> helper_id;
+  Status status;
+  std::int64_t version;
+  bool expired;
+};
+BOOST_DESCRIBE_STRUCT(LockedRow, (), (seeker_id, helper_id, status, version, expired))
+
+/// Holds the gig until the transaction ends. Throws not_found.
+Awaitable<LockedRow> lock(db::Executor& db, Uuid id);
+
+inline boost::json::string name_of(Status status) { return boost::describe::enum_to_string(status, ""); }
+
+template <class T>
+std::optional<std::string> value_of(const std::optional<T>& text) {
+  if (!text) return std::nullopt;
+  return text->value;
+}
+
+void install_life(http::Router& router, Deps& deps);
+
 void install_search(http::Router& router, Deps& deps);
 void install_map(http::Router& router, Deps& deps);
 

@@ -4,7 +4,6 @@
 // cannot choose by value. So the choice is made here, by a count that stops at `few`: what few gigs fit is gathered
 // whole and sorted; what many gigs fit is found by walking an index in the order wanted, where a page is soon full.
 #include <cmath>
-#include <numbers>
 
 #include "core/nearest.hpp"
 #include "core/text.hpp"
@@ -71,6 +70,10 @@ struct SearchQuery {
     if (query.min_budget && query.max_budget && *query.min_budget > *query.max_budget) {
       faults.push_back({"max_budget", "out_of_range", "must not be below min_budget"});
     }
+    if (query.starts_after && query.starts_before && *query.starts_after > *query.starts_before) {
+      faults.push_back({"starts_before", "out_of_range", "must not be before starts_after"});
+    }
+    if (query.radius_km && query.boxed()) faults.push_back({"radius_km", "conflict", "bounds have no radius"});
     if (query.q && search_terms(query.q->value).empty()) faults.push_back({"q", "no_words", "must hold a word"});
   }
 };
@@ -131,12 +134,19 @@ struct Parameters {
   std::int64_t page = 0;
   std::int64_t candidates = 0;
   std::int64_t cap = few + 1;
+  std::int64_t walk = 0;
+
+  /// Nothing but a point: what most first pages are.
+  bool is_plain() const {
+    return status == Status::PENDING && !boxed && words.empty() && !category && !min_budget && !max_budget &&
+           !max_duration && !starts_after && !starts_before;
+  }
 };
 BOOST_DESCRIBE_STRUCT(Parameters, (),
                       (viewer, placed, latitude, longitude, radius_m, boxed, min_latitude, min_longitude, max_latitude,
                        max_longitude, status, min_budget, max_budget, max_duration, category, starts_after,
                        starts_before, words, sort, after_key, after_id, before, before_id, below_budget, page,
-                       candidates, cap))
+                       candidates, cap, walk))
 
 /// The few that the plainest search has: its statement runs thousands of times a second.
 struct PlainParameters {
@@ -145,6 +155,13 @@ struct PlainParameters {
   std::int64_t candidates = 0;
 };
 BOOST_DESCRIBE_STRUCT(PlainParameters, (), (viewer, latitude, longitude, radius_m, candidates))
+
+/// Where a walk that looked at as many gigs as it may ended: the next page goes on from there.
+struct WalkEnd {
+  double key;
+  Uuid id;
+};
+BOOST_DESCRIBE_STRUCT(WalkEnd, (), (key, id))
 
 struct NearRow : CardRow {
   double sphere_m, distance_m;
@@ -169,6 +186,12 @@ const db::Query<std::int64_t, Parameters> count_few_open{sql::few_open};
 const db::Query<std::int64_t, Parameters> count_few_other{sql::few_other};
 const db::Query<std::int64_t, Parameters> count_few_words{sql::few_words};
 const db::Query<std::int64_t, Parameters> count_all{sql::count};
+const db::Query<std::int64_t, Parameters> count_open{sql::count_open};
+const db::Query<std::int64_t, Parameters> count_other{sql::count_other};
+const db::Query<double, Parameters> select_walk_end_open{sql::walk_end_open};
+const db::Query<double, Parameters> select_walk_end_other{sql::walk_end_other};
+const db::Query<WalkEnd, Parameters> select_walk_end_newest{sql::walk_end_newest};
+const db::Query<WalkEnd, Parameters> select_walk_end_budget{sql::walk_end_budget};
 
 constexpr Endpoint list_gigs{
     .method = Method::get,
@@ -198,7 +221,7 @@ Position position_of(const SearchQuery& query) {
   at.min_budget = query.min_budget;
   at.max_budget = query.max_budget;
   at.max_duration = query.max_duration;
-  if (query.category) at.category = Text<1, 40>{fold_case(query.category->value)};
+  if (query.category) at.category = Text<1, 40>{lower_case(query.category->value)};
   at.q = query.q;
   at.starts_after = query.starts_after;
   at.starts_before = query.starts_before;
@@ -217,7 +240,7 @@ bool is_bare(const SearchQuery& query) {
 Awaitable<Position> settle(const Deps& deps, Call& call, const SearchQuery& query) {
   Position at = position_of(query);
   if (query.cursor) {
-    Position from = http::from_cursor<Position>(deps.cursor_key, query.cursor->value);
+    Position from = http::from_cursor<Position>(deps.cursor_key, call.user(), query.cursor->value);
     if (!is_bare(query)) {
       // The same search again, but for what the first page settled.
       if (query.sort && *query.sort != from.sort) throw Problem(ErrorCode::invalid_cursor);
@@ -294,41 +317,71 @@ Parameters parameters_of(const Position& at, const Uuid& viewer, std::int64_t li
 }
 
 /// A page in the order of the index of places: the number of candidates grows until its front is settled. Nothing where
-/// a crowd at about one distance would take thousands of them.
+/// a crowd at about one distance would take thousands of them; `p.radius_m` is then what that crowd needs.
 Awaitable<std::optional<std::vector<NearRow>>> nearest(db::Executor& db, Parameters& p) {
-  const bool plain = p.status == Status::PENDING && !p.boxed && p.words.empty() && !p.category && !p.min_budget &&
-                     !p.max_budget && !p.max_duration && !p.starts_after && !p.starts_before && p.after_key < 0;
+  double farthest_m = p.radius_m;
   for (p.candidates = first_candidates(p.page); p.candidates < few; p.candidates *= 4) {
     std::vector<NearRow> rows;
-    if (plain) {
+    if (p.is_plain() && p.after_key < 0) {
       const PlainParameters few_of_p{p.viewer, p.latitude, p.longitude, p.radius_m, p.candidates};
       rows = co_await db::all(db, select_near_plain, few_of_p);
     } else {
       rows = co_await db::all(db, p.status == Status::PENDING ? select_near : select_near_other, p);
     }
     if (settle_nearest(rows, p.candidates, p.page)) co_return std::move(rows);
+    farthest_m = rows.back().distance_m;
   }
+  p.radius_m = std::min(p.radius_m, farthest_m * 1.01 + 1);
   co_return std::nullopt;
 }
 
+/// A short page of a filtered search may only mean that the walk was cut short. Drops what comes after the part that is
+/// settled then, and says where that ends.
+Awaitable<std::optional<WalkEnd>> cut_short(db::Executor& db, const Parameters& p, std::vector<NearRow>& rows) {
+  const auto sphere_m =
+      co_await db::maybe(db, p.status == Status::PENDING ? select_walk_end_open : select_walk_end_other, p);
+  if (!sphere_m) co_return std::nullopt;
+  WalkEnd end{*sphere_m * least_true_per_sphere, {}};
+  end.id.bytes.fill(0xff);
+  std::erase_if(rows, [&end](const NearRow& row) { return row.distance_m > end.key; });
+  co_return end;
+}
+
+struct SortedPage {
+  std::vector<SortedRow> rows;
+  std::optional<WalkEnd> end;
+};
+
 /// A page in any order: gathered and sorted where few gigs fit, else along the index of the order.
-Awaitable<std::vector<SortedRow>> sorted(db::Executor& db, const Parameters& p, bool rare) {
+Awaitable<SortedPage> sorted(db::Executor& db, const Parameters& p, bool rare) {
   const bool open = p.status == Status::PENDING;
-  if (rare) co_return co_await db::all(db, gather_words, p);
+  SortedPage page;
+  if (rare) {
+    page.rows = co_await db::all(db, gather_words, p);
+    co_return page;
+  }
   const bool gather =
       p.sort == "distance" || (p.placed && co_await db::one(db, open ? count_few_open : count_few_other, p) <= few);
-  if (gather) co_return co_await db::all(db, open ? gather_open : gather_other, p);
-  co_return co_await db::all(db, p.sort == "budget" ? select_budget : select_newest, p);
+  if (gather) {
+    page.rows = co_await db::all(db, open ? gather_open : gather_other, p);
+    co_return page;
+  }
+  const bool by_budget = p.sort == "budget";
+  page.rows = co_await db::all(db, by_budget ? select_budget : select_newest, p);
+  if (static_cast<std::int64_t>(page.rows.size()) < p.page) {
+    page.end = co_await db::maybe(db, by_budget ? select_walk_end_budget : select_walk_end_newest, p);
+  }
+  co_return page;
 }
 
 template <class Row>
-void fill(GigList& list, std::vector<Row>&& rows, std::size_t limit, Position& at, const Deps& deps, double Row::*key) {
+void fill(GigList& list, std::vector<Row>&& rows, std::size_t limit, std::optional<WalkEnd> end, double Row::*key,
+          const std::function<std::string(WalkEnd)>& cursor_at) {
   if (rows.size() > limit) {
     rows.resize(limit);
-    at.after_key.value = rows.back().*key;
-    at.after_id = rows.back().id;
-    list.next_cursor = http::to_cursor(deps.cursor_key, at);
+    end = WalkEnd{rows.back().*key, rows.back().id};
   }
+  if (end) list.next_cursor = cursor_at(*end);
   list.gigs.reserve(rows.size());
   for (Row& row : rows) {
     const std::optional<double> distance_m = row.distance_m;
@@ -337,22 +390,40 @@ void fill(GigList& list, std::vector<Row>&& rows, std::size_t limit, Position& a
   }
 }
 
+Awaitable<std::int64_t> count(db::Executor& db, const Parameters& p) {
+  const auto& query = !p.placed ? count_all : p.status == Status::PENDING ? count_open : count_other;
+  co_return co_await db::one(db, query, p);
+}
+
 Awaitable<GigList> search(Deps& deps, Call& call, Query<SearchQuery> query) {
-  Position at = co_await settle(deps, call, query.value);
+  const Position at = co_await settle(deps, call, query.value);
   const std::int64_t limit = query->limit.value.value;
   Parameters p = parameters_of(at, call.user(), limit);
+  p.walk = deps.walk;
+  const double radius_m = p.radius_m;
   GigList list;
   const auto page = static_cast<std::size_t>(limit);
-  std::optional<std::vector<NearRow>> near;
+  const auto cursor_at = [&](WalkEnd end) {
+    Position next = at;
+    next.after_key.value = end.key;
+    next.after_id = end.id;
+    return http::to_cursor(deps.cursor_key, call.user(), next);
+  };
   // Rare words are gathered whatever the order; else the nearest come straight from the index.
   const bool rare = !p.words.empty() && co_await db::one(call.db(), count_few_words, p) <= few;
+  std::optional<std::vector<NearRow>> near;
+  std::optional<WalkEnd> end;
   if (at.sort == Sort::DISTANCE && !rare) near = co_await nearest(call.db(), p);
+  if (near && near->size() <= page && !p.is_plain()) end = co_await cut_short(call.db(), p, *near);
+  if (end && end->key <= p.after_key) near.reset();  // a crowd wider than the walk
   if (near) {
-    fill(list, std::move(*near), page, at, deps, &NearRow::distance_m);
+    fill(list, std::move(*near), page, end, &NearRow::distance_m, cursor_at);
   } else {
-    fill(list, co_await sorted(call.db(), p, rare), page, at, deps, &SortedRow::sort_key);
+    SortedPage found = co_await sorted(call.db(), p, rare);
+    fill(list, std::move(found.rows), page, found.end, &SortedRow::sort_key, cursor_at);
   }
-  if (query->include_total.value) list.total_count.value = co_await db::one(call.db(), count_all, p);
+  p.radius_m = radius_m;
+  if (query->include_total.value) list.total_count.value = co_await count(call.db(), p);
   co_return list;
 }
 

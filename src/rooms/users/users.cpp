@@ -15,7 +15,6 @@ using http::Body;
 using http::Call;
 using http::Effect;
 using http::Endpoint;
-using http::Errors;
 using http::Method;
 using http::OptionalBody;
 using http::Path;
@@ -159,9 +158,9 @@ BOOST_DESCRIBE_STRUCT(OverrideRow, (), (id, admin_id, audit_id, score, reason))
 
 struct PasswordRow {
   Uuid id;
-  std::string password_hash;
+  std::string verified, password_hash;
 };
-BOOST_DESCRIBE_STRUCT(PasswordRow, (), (id, password_hash))
+BOOST_DESCRIBE_STRUCT(PasswordRow, (), (id, verified, password_hash))
 
 const db::Query<OwnRow, NewUser> insert_user{sql::create};
 const db::Query<OwnRow, Uuid> select_own{sql::own};
@@ -329,7 +328,7 @@ constexpr Endpoint nearby{.method = Method::get,
 Awaitable<UserList> get_nearby(Deps& deps, Call& call, Query<NearbyQuery> query) {
   NearbyPosition at{query->latitude, query->longitude, query->radius_km.value, query->only_available.value, {-1}, {}};
   if (query->cursor) {
-    const auto from = http::from_cursor<NearbyPosition>(deps.cursor_key, query->cursor->value);
+    const auto from = http::from_cursor<NearbyPosition>(deps.cursor_key, call.user(), query->cursor->value);
     if (from.latitude != at.latitude || from.longitude != at.longitude || from.radius_km.value != at.radius_km.value ||
         from.only_available != at.only_available) {
       throw Problem(ErrorCode::invalid_cursor, "The cursor belongs to another search.");
@@ -352,7 +351,7 @@ Awaitable<UserList> get_nearby(Deps& deps, Call& call, Query<NearbyQuery> query)
   if (more) {
     at.after_m.value = rows.back().distance_m;
     at.after_id = rows.back().id;
-    list.next_cursor = http::to_cursor(deps.cursor_key, at);
+    list.next_cursor = http::to_cursor(deps.cursor_key, call.user(), at);
   }
   for (NearRow& row : rows) {
     const double distance_m = row.distance_m;
@@ -376,6 +375,7 @@ struct SetReputation {
 
   static void check(const SetReputation& body, std::vector<Fault>& faults) {
     if (body.score && !body.reason) faults.push_back({"reason", "required", "is required to override a score"});
+    if (body.reason && !body.score) faults.push_back({"score", "required", "is required with a reason"});
   }
 };
 BOOST_DESCRIBE_STRUCT(SetReputation, (), (score, reason))
@@ -466,8 +466,9 @@ Awaitable<std::optional<Credentials>> credentials(db::Executor& db, std::string 
 
 Awaitable<std::string> password_hash(db::Executor& db, Uuid id) { co_return co_await db::one(db, select_password, id); }
 
-Awaitable<void> set_password(db::Executor& db, Uuid id, std::string password_hash) {
-  co_await db::run(db, update_password, PasswordRow{id, std::move(password_hash)});
+Awaitable<bool> set_password(db::Executor& db, Uuid id, std::string verified, std::string password_hash) {
+  const PasswordRow row{id, std::move(verified), std::move(password_hash)};
+  co_return co_await db::run(db, update_password, row) == 1;
 }
 
 Awaitable<std::int64_t> grant_admin(db::Executor& db, std::string email) {

@@ -142,7 +142,8 @@ BOOST_DESCRIBE_STRUCT(Credentials, (), (id, password_hash, is_profile_setup, sus
 
 Awaitable<std::optional<Credentials>> credentials(db::Executor& db, std::string email);
 Awaitable<std::string> password_hash(db::Executor& db, Uuid id);
-Awaitable<void> set_password(db::Executor& db, Uuid id, std::string password_hash);
+/// False when `verified` is no longer the stored hash.
+Awaitable<bool> set_password(db::Executor& db, Uuid id, std::string verified, std::string password_hash);
 /// Rows changed: 0 when nobody has the email.
 Awaitable<std::int64_t> grant_admin(db::Executor& db, std::string email);
 

@@ -107,8 +107,8 @@ SELECT id, password_hash, is_profile_setup, suspended_at IS NOT NULL AS suspende
 SELECT password_hash FROM users WHERE id = :id
 
 -- name: users.set_password
--- A new password, or the same one hashed with grown parameters.
-UPDATE users SET password_hash = :password_hash, updated_at = now() WHERE id = :id
+-- A new password, or the same one hashed with grown parameters, in place of the one that was verified.
+UPDATE users SET password_hash = :password_hash, updated_at = now() WHERE id = :id AND password_hash = :verified
 
 -- name: users.grant_admin
 -- From the command line alone.

@@ -1,0 +1,175 @@
+// The life of a gig: accepting, withdrawing, moving on, cancelling, expiring. lifecycle.hpp says who may; one statement
+// does it, under the gig's row lock.
+#include "gigs_sql.hpp"
+#include "rooms/gigs/rows.hpp"
+
+namespace hourz::gigs {
+namespace {
+
+using http::Body;
+using http::Call;
+using http::Effect;
+using http::Endpoint;
+using http::Method;
+using http::NoContent;
+using http::OptionalBody;
+using http::Path;
+
+struct MoveRow {
+  Uuid id, viewer;
+  std::optional<Uuid> actor_id;
+  Status from_status, to_status;
+  Action action;
+  std::optional<std::string> reason;
+};
+BOOST_DESCRIBE_STRUCT(MoveRow, (), (id, viewer, actor_id, from_status, to_status, action, reason))
+
+const db::Query<LockedRow, Uuid> lock_gig{sql::lock};
+const db::Query<LockedRow, Uuid> lock_idle{sql::lock_idle};
+const db::Query<CardRow, MoveRow> move_gig{sql::move};
+
+Side side_of(const LockedRow& gig, const Uuid& user) {
+  if (gig.seeker_id == user) return Side::seeker;
+  if (gig.helper_id == user) return Side::helper;
+  return Side::stranger;
+}
+
+/// Why a step is refused, in the words that fit the case best.
+Problem refusal_of(const LockedRow& gig, Status to, Side who) {
+  if (to == Status::ACCEPTED) {
+    if (who == Side::seeker) return Problem(ErrorCode::own_gig, "A gig of your own cannot be accepted.");
+    if (gig.status == Status::CANCELLED || (gig.status == Status::PENDING && gig.expired)) {
+      return Problem(ErrorCode::gig_not_open).with("current_status", name_of(gig.status));
+    }
+    return Problem(ErrorCode::gig_already_taken, who == Side::helper ? "The gig is yours already." : "")
+        .with("current_status", name_of(gig.status));
+  }
+  if (who == Side::stranger) return Problem(ErrorCode::forbidden, "Only the two sides of a gig can move it.");
+  boost::json::array allowed;
+  for (const Status status : allowed_from(gig.status, who)) allowed.push_back(name_of(status));
+  Problem problem(ErrorCode::invalid_transition,
+                  std::string("The gig is ") + boost::describe::enum_to_string(gig.status, "") + "; you cannot make it " +
+                      boost::describe::enum_to_string(to, "") + ".");
+  problem.extra["current_status"] = name_of(gig.status);
+  problem.extra["allowed"] = std::move(allowed);
+  return problem;
+}
+
+/// Takes the gig one step on: locked, asked of the table, done, in the call's transaction.
+Awaitable<CardRow> step(db::Executor& db, const Call* call, Uuid id, Uuid user, Status to,
+                        std::optional<std::string> reason) {
+  const LockedRow gig = co_await lock(db, id);
+  if (call != nullptr) call->require_match(gig.version);
+  const Side who = side_of(gig, user);
+  const auto transition = find_transition(gig.status, to, who);
+  if (!transition || (transition->action == Action::ACCEPT && gig.expired)) throw refusal_of(gig, to, who);
+  if (transition->reason_needed && !reason) throw invalid("reason", "required", "is required to stop work begun");
+  MoveRow row{id, user, user, gig.status, to, transition->action, std::move(reason)};
+  const bool completed = to == Status::COMPLETED;
+  auto moved = completed ? db::decode_first<CardRow>(co_await db.execute(move_gig.bind(row)))
+                         : db::decode_first<CardRow>(co_await db.execute_last(move_gig.bind(row)));
+  if (completed) co_await users::count_completed_gig(db, gig.helper_id.value());
+  co_return std::move(moved.value());
+}
+
+constexpr Endpoint accept_gig{
+    .method = Method::post,
+    .path = "/api/gigs/{id}/accept",
+    .name = "gigs.accept",
+    .summary = "Accept a gig: the first helper gets it, every other 409",
+    .effect = Effect::change,
+    .errors = {ErrorCode::not_found, ErrorCode::gig_already_taken, ErrorCode::own_gig, ErrorCode::gig_not_open},
+    .if_match = true};
+
+Awaitable<Gig> post_accept(Deps&, Call& call, Path<GigPath> path) {
+  auto row = co_await step(call.db(), &call, path->id, call.user(), Status::ACCEPTED, std::nullopt);
+  co_return answer_with(call, std::move(row));
+}
+
+struct Reason {
+  std::optional<Text<1, 500>> reason;
+};
+BOOST_DESCRIBE_STRUCT(Reason, (), (reason))
+
+constexpr Endpoint withdraw_gig{.method = Method::post,
+                                .path = "/api/gigs/{id}/withdraw",
+                                .name = "gigs.withdraw",
+                                .summary = "The helper steps back; the gig is pending again",
+                                .effect = Effect::change,
+                                .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_transition},
+                                .if_match = true};
+
+Awaitable<Gig> post_withdraw(Deps&, Call& call, Path<GigPath> path, OptionalBody<Reason> body) {
+  auto row = co_await step(call.db(), &call, path->id, call.user(), Status::PENDING, value_of(body->reason));
+  co_return answer_with(call, std::move(row));
+}
+
+struct SetStatus {
+  Status status;
+  std::optional<Text<1, 500>> reason;
+};
+BOOST_DESCRIBE_STRUCT(SetStatus, (), (status, reason))
+
+constexpr Endpoint set_status{
+    .method = Method::put,
+    .path = "/api/gigs/{id}/status",
+    .name = "gigs.set_status",
+    .summary = "Take a gig to another state",
+    .description =
+        "PENDING to ACCEPTED by any helper, to CANCELLED by the seeker; ACCEPTED to PENDING by the helper, to "
+        "IN_PROGRESS by either, to CANCELLED by the seeker; IN_PROGRESS to COMPLETED by either, to CANCELLED "
+        "by either with a reason. Anything else is 409 with `current_status` and `allowed`.",
+    .effect = Effect::change,
+    .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_transition, ErrorCode::gig_already_taken,
+               ErrorCode::own_gig, ErrorCode::gig_not_open},
+    .if_match = true};
+
+Awaitable<Gig> put_status(Deps&, Call& call, Path<GigPath> path, Body<SetStatus> body) {
+  auto row = co_await step(call.db(), &call, path->id, call.user(), body->status, value_of(body->reason));
+  co_return answer_with(call, std::move(row));
+}
+
+constexpr Endpoint delete_gig{.method = Method::del,
+                              .path = "/api/gigs/{id}",
+                              .name = "gigs.cancel",
+                              .summary = "Cancel a gig of the caller's; nothing is erased",
+                              .description = "For the seeker. Work begun is stopped by PUT status, which takes a reason.",
+                              .effect = Effect::change,
+                              .status = 204,
+                              .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_transition},
+                              .if_match = true};
+
+Awaitable<NoContent> cancel_gig(Deps&, Call& call, Path<GigPath> path) {
+  const LockedRow gig = co_await lock(call.db(), path->id);
+  if (gig.seeker_id != call.user()) throw Problem(ErrorCode::forbidden, "Only the seeker can cancel a gig this way.");
+  co_await step(call.db(), &call, path->id, call.user(), Status::CANCELLED, std::nullopt);
+  co_return NoContent{};
+}
+
+}  // namespace
+
+Awaitable<LockedRow> lock(db::Executor& db, Uuid id) {
+  const auto row = co_await db::maybe(db, lock_gig, id);
+  if (!row) throw Problem(ErrorCode::not_found);
+  co_return *row;
+}
+
+void install_life(http::Router& router, Deps& deps) {
+  router.add(delete_gig, cancel_gig, deps);
+  router.add(accept_gig, post_accept, deps);
+  router.add(withdraw_gig, post_withdraw, deps);
+  router.add(set_status, put_status, deps);
+}
+
+Awaitable<void> expire(db::Executor& db, Uuid gig_id) {
+  const auto gig = co_await db::maybe(db, lock_idle, gig_id);
+  // Whoever holds the gig may be about to write its timer: come back when it is free.
+  if (!gig) throw db::Error(db::ErrorKind::retryable, "the gig is being moved");
+  if (gig->status != Status::PENDING || !gig->expired) co_return;
+  const auto transition = find_transition(Status::PENDING, Status::CANCELLED, Side::clock);
+  const MoveRow row{gig_id,   gig->seeker_id, std::nullopt, Status::PENDING, Status::CANCELLED, transition->action,
+                    "expired"};
+  co_await db::maybe(db, move_gig, row);
+}
+
+}  // namespace hourz::gigs
