@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -205,12 +206,12 @@ template <>
 struct Wire<Timestamp> {
   static constexpr Oid type = oid::timestamptz;
   static constexpr std::int64_t epoch = 946'684'800'000'000;  ///< 2000-01-01, where PostgreSQL counts from
-  static constexpr std::int64_t latest = 253'402'300'799'999'999 - epoch;
+  static constexpr std::int64_t latest = std::numeric_limits<std::int64_t>::max() - epoch;
   static void encode(std::string& out, Timestamp time) { put_int(out, time.microseconds - epoch); }
   static Timestamp decode(std::string_view bytes) {
     const auto since = get_int<std::int64_t>(bytes);
-    // PostgreSQL's infinity among them: no time that Hourz writes.
-    if (since < -epoch || since > latest) throw WireError("a time before 1970 or after 9999");
+    // PostgreSQL's two infinities lie here.
+    if (since > latest || since == std::numeric_limits<std::int64_t>::min()) throw WireError("a time without end");
     return {since + epoch};
   }
 };
