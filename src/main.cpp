@@ -81,7 +81,8 @@ class Database {
     db::ClusterOptions options;
     options.directory = config_.data_directory;
     options.user = config_.run_as;
-    const std::int64_t threads = config_.threads > 0 ? config_.threads : std::max(1U, std::thread::hardware_concurrency());
+    const std::int64_t threads =
+        config_.threads > 0 ? config_.threads : std::max(1U, std::thread::hardware_concurrency());
     // What the shards open, and some for commands beside the server and for a second one during a change-over.
     options.max_connections =
         static_cast<int>(2 * (threads * config_.read_connections + std::max(config_.pool_connections, threads)) + 20);

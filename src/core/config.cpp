@@ -169,7 +169,8 @@ const std::vector<Setting>& table() {
       number("HOURZ_HASH_QUEUE", &Config::hash_queue, 1, 100'000,
              "passwords that may wait to be hashed; past it the answer is 503"),
       number("HOURZ_LOCATION_BLUR_M", &Config::location_blur_m, 0, 5'000,
-             "half the side, in metres, of the squares that the public points of gigs and helpers stand for (off by at most twice "
+             "half the side, in metres, of the squares that the public points of gigs and helpers stand for (off by at "
+             "most twice "
              "as much); 0 shows true points to everybody"),
       choice("HOURZ_RATE_LIMIT", &Config::rate_limit, {"on", "off", "off-in-production-too"},
              "off lifts the rate limits; production takes only off-in-production-too for it"),

@@ -52,10 +52,9 @@ std::optional<std::string> unseal(std::string_view key, std::string_view context
   check_key(key);
   if (sealed.size() < nonce_bytes + tag_bytes) return std::nullopt;
   std::string plain(sealed.size() - nonce_bytes - tag_bytes, '\0');
-  if (crypto_aead_xchacha20poly1305_ietf_decrypt(reinterpret_cast<unsigned char*>(plain.data()), nullptr, nullptr,
-                                                 bytes_of(sealed) + nonce_bytes, sealed.size() - nonce_bytes,
-                                                 bytes_of(context), context.size(), bytes_of(sealed),
-                                                 bytes_of(key)) != 0) {
+  if (crypto_aead_xchacha20poly1305_ietf_decrypt(
+          reinterpret_cast<unsigned char*>(plain.data()), nullptr, nullptr, bytes_of(sealed) + nonce_bytes,
+          sealed.size() - nonce_bytes, bytes_of(context), context.size(), bytes_of(sealed), bytes_of(key)) != 0) {
     return std::nullopt;
   }
   return plain;

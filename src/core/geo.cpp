@@ -28,8 +28,8 @@ Point moved(Point from, double distance_m, double bearing_rad) {
   const double start = from.latitude * radians;
   const double sine = std::sin(start) * std::cos(arc) + std::cos(start) * std::sin(arc) * std::cos(bearing_rad);
   const double latitude = std::asin(std::clamp(sine, -1.0, 1.0));
-  const double turn = std::atan2(std::sin(bearing_rad) * std::sin(arc) * std::cos(start),
-                                 std::cos(arc) - std::sin(start) * sine);
+  const double turn =
+      std::atan2(std::sin(bearing_rad) * std::sin(arc) * std::cos(start), std::cos(arc) - std::sin(start) * sine);
   const double longitude = std::remainder(from.longitude + turn / radians, 360.0);
   return {std::round(latitude / radians * 1e6) / 1e6, std::clamp(std::round(longitude * 1e6) / 1e6, -180.0, 180.0)};
 }
@@ -48,7 +48,8 @@ Point blurred(std::string_view key, const Uuid& owner, Point place, double radiu
   const std::string message =
       "blur:" + to_string(owner) + ":" + std::to_string(std::llround(row)) + ":" + std::to_string(std::llround(column));
   const Mac mac = hmac_sha256(key, message);
-  return moved({latitude, longitude}, radius_m / 2 * fraction(mac.data()), 2 * std::numbers::pi * fraction(mac.data() + 4));
+  return moved({latitude, longitude}, radius_m / 2 * fraction(mac.data()),
+               2 * std::numbers::pi * fraction(mac.data() + 4));
 }
 
 Cell cell_of(Point point, int level) {

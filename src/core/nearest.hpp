@@ -28,8 +28,7 @@ bool settle_nearest(std::vector<Row>& rows, std::int64_t asked, std::int64_t wan
   });
   const auto count = static_cast<std::int64_t>(rows.size());
   if (count < asked) return true;
-  return count >= wanted &&
-         rows[static_cast<std::size_t>(wanted - 1)].distance_m < farthest_m * least_true_per_sphere;
+  return count >= wanted && rows[static_cast<std::size_t>(wanted - 1)].distance_m < farthest_m * least_true_per_sphere;
 }
 
 }  // namespace hourz

@@ -26,7 +26,7 @@ namespace hourz {
   X(token_reused, 401, "The refresh token was used before; the session has ended")                \
   X(session_ended, 401, "The session has ended")                                                  \
   X(forbidden, 403, "This is not yours to do")                                                    \
-  X(wrong_password, 403, "The current password is wrong")                                               \
+  X(wrong_password, 403, "The current password is wrong")                                         \
   X(account_suspended, 403, "The account is suspended")                                           \
   X(not_found, 404, "There is no such thing")                                                     \
   X(method_not_allowed, 405, "The resource does not know this method")                            \

@@ -44,8 +44,8 @@ struct Context {
   Observer observer;
   std::minstd_rand random{std::random_device{}()};
 
-  /// The wait before the attempt after `failures` failed ones: 50 ms doubling to 400 ms, less up to half of it. It stays
-  /// below what a request waits for a connection, so that none is refused once the database is back.
+  /// The wait before the attempt after `failures` failed ones: 50 ms doubling to 400 ms, less up to half of it. It
+  /// stays below what a request waits for a connection, so that none is refused once the database is back.
   std::chrono::milliseconds back_off(int failures);
 };
 

@@ -1,5 +1,6 @@
 // Cursors of lists: sealed (encrypted and authenticated), bound to who got them, and holding all that the next page
-// needs: the position, and the query it belongs to. A cursor stands in URLs, and a search's origin may be somebody's home.
+// needs: the position, and the query it belongs to. A cursor stands in URLs, and a search's origin may be somebody's
+// home.
 #pragma once
 #include <string>
 #include <string_view>

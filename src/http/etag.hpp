@@ -1,5 +1,5 @@
-// Entity tags (RFC 9110 8.8): `"<version>-<hash of the body>"` for what has a version, `"<hash>"` for the rest. The whole
-// tag tells whether an answer changed; its front tells whether the resource did, whoever is looking.
+// Entity tags (RFC 9110 8.8): `"<version>-<hash of the body>"` for what has a version, `"<hash>"` for the rest. The
+// whole tag tells whether an answer changed; its front tells whether the resource did, whoever is looking.
 #pragma once
 #include <cstdint>
 #include <optional>

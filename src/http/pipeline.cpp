@@ -324,8 +324,8 @@ Awaitable<void> Pipeline::attempt_with_key(Ticket& ticket, Call& call, std::stri
   for (const auto& parameter : call.path_parameters) material += "\n" + fold_case(parameter.second);
   material += "\n" + (call.body == "{}" ? std::string() : call.body);
   const std::string fingerprint(as_text(hmac_sha256(parts_.fingerprint_key, material)));
-  call.keyed = std::make_unique<KeyedTransaction>(*call.transaction, owner_of(call, fingerprint), std::string(key),
-                                                  fingerprint);
+  call.keyed =
+      std::make_unique<KeyedTransaction>(*call.transaction, owner_of(call, fingerprint), std::string(key), fingerprint);
   std::optional<Problem> refused;
   try {
     co_await ticket.bound->invoke(call);

@@ -472,9 +472,12 @@ Awaitable<http::Caller> SessionAuthenticator::authenticate(db::Client& database,
   }
   AccessClaims claims;
   switch (tokens_.read_access(token, now_s, claims)) {
-    case TokenFault::none: break;
-    case TokenFault::expired: throw Problem(ErrorCode::token_expired);
-    case TokenFault::malformed: throw Problem(ErrorCode::token_invalid);
+    case TokenFault::none:
+      break;
+    case TokenFault::expired:
+      throw Problem(ErrorCode::token_expired);
+    case TokenFault::malformed:
+      throw Problem(ErrorCode::token_invalid);
   }
   // Read before the database is asked: a session that ends meanwhile is then not kept as alive.
   const std::uint64_t revocation = revocations_.seen(claims.user_id);

@@ -54,8 +54,8 @@ class SessionAuthenticator final : public http::Authenticator {
   Awaitable<http::Caller> authenticate(db::Client& database, std::string_view token) override;
 
  private:
-  /// What a token was found to say. Kept for a second, so that a session that another server ended does not live on, and
-  /// so that a client's next requests cost neither a signature nor a statement.
+  /// What a token was found to say. Kept for a second, so that a session that another server ended does not live on,
+  /// and so that a client's next requests cost neither a signature nor a statement.
   struct Entry {
     http::Caller caller;
     std::int64_t expires_at;  ///< Unix seconds

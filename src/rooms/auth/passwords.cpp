@@ -40,7 +40,10 @@ std::string argon2id(std::string_view password, HashCost cost) {
 
 struct Hasher::State {
   State(HashCost wanted, std::size_t threads, std::size_t bound)
-      : cost(wanted), queue(bound), pool(std::make_unique<boost::asio::thread_pool>(threads)), decoy(argon2id("nobody has this password", wanted)) {}
+      : cost(wanted),
+        queue(bound),
+        pool(std::make_unique<boost::asio::thread_pool>(threads)),
+        decoy(argon2id("nobody has this password", wanted)) {}
   HashCost cost;
   std::size_t queue;
   std::unique_ptr<boost::asio::thread_pool> pool;

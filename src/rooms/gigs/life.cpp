@@ -48,8 +48,8 @@ Problem refusal_of(const LockedRow& gig, Status to, Side who) {
   boost::json::array allowed;
   for (const Status status : allowed_from(gig.status, who)) allowed.push_back(name_of(status));
   Problem problem(ErrorCode::invalid_transition,
-                  std::string("The gig is ") + boost::describe::enum_to_string(gig.status, "") + "; you cannot make it " +
-                      boost::describe::enum_to_string(to, "") + ".");
+                  std::string("The gig is ") + boost::describe::enum_to_string(gig.status, "") +
+                      "; you cannot make it " + boost::describe::enum_to_string(to, "") + ".");
   problem.extra["current_status"] = name_of(gig.status);
   problem.extra["allowed"] = std::move(allowed);
   return problem;
@@ -129,15 +129,16 @@ Awaitable<Gig> put_status(Deps&, Call& call, Path<GigPath> path, Body<SetStatus>
   co_return answer_with(call, std::move(row));
 }
 
-constexpr Endpoint delete_gig{.method = Method::del,
-                              .path = "/api/gigs/{id}",
-                              .name = "gigs.cancel",
-                              .summary = "Cancel a gig of the caller's; nothing is erased",
-                              .description = "For the seeker. Work begun is stopped by PUT status, which takes a reason.",
-                              .effect = Effect::change,
-                              .status = 204,
-                              .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_transition},
-                              .if_match = true};
+constexpr Endpoint delete_gig{
+    .method = Method::del,
+    .path = "/api/gigs/{id}",
+    .name = "gigs.cancel",
+    .summary = "Cancel a gig of the caller's; nothing is erased",
+    .description = "For the seeker. Work begun is stopped by PUT status, which takes a reason.",
+    .effect = Effect::change,
+    .status = 204,
+    .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_transition},
+    .if_match = true};
 
 Awaitable<NoContent> cancel_gig(Deps&, Call& call, Path<GigPath> path) {
   const LockedRow gig = co_await lock(call.db(), path->id);

@@ -380,11 +380,14 @@ struct SetReputation {
 };
 BOOST_DESCRIBE_STRUCT(SetReputation, (), (score, reason))
 
-constexpr Endpoint set_reputation{
-    .method = Method::put, .path = "/api/users/{id}/reputation", .name = "users.set_reputation",
-    .summary = "Recompute somebody's reputation score from the reviews, or override it",
-    .description = "The old and the new score and the reason are kept in the audit log.", .access = Access::admin,
-    .effect = Effect::change, .errors = {ErrorCode::not_found}};
+constexpr Endpoint set_reputation{.method = Method::put,
+                                  .path = "/api/users/{id}/reputation",
+                                  .name = "users.set_reputation",
+                                  .summary = "Recompute somebody's reputation score from the reviews, or override it",
+                                  .description = "The old and the new score and the reason are kept in the audit log.",
+                                  .access = Access::admin,
+                                  .effect = Effect::change,
+                                  .errors = {ErrorCode::not_found}};
 
 /// The score of somebody without reviews, and the prior of all others.
 constexpr double prior_score = 5.0;
