@@ -251,7 +251,7 @@ def test_password_change_ends_the_others(base, anyone):
         pair = phone.call("POST", "/api/auth/login", {"email": person.email, "password": PASSWORD}, 200).json
         phone.token = pair["access_token"]
         wrong = {"current_password": "not this one", "new_password": "another river to cross"}
-        assert person.put("/api/auth/password", wrong, 401).json["code"] == "invalid_credentials"
+        assert person.put("/api/auth/password", wrong, 403).json["code"] == "wrong_password"
         for weak in ("password1234", "12345678", person.email, "short"):
             person.put("/api/auth/password", {"current_password": PASSWORD, "new_password": weak}, 422)
         person.put("/api/auth/password", {**wrong, "current_password": PASSWORD}, 204)

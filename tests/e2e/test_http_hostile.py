@@ -91,6 +91,8 @@ def slow_statuses(own, start, piece, pace_s=0.05, limit_s=6.0):
 @pytest.fixture(scope="module")
 def hasty():
     with Probe(idle_ms=400, header_ms=600, body_ms=600, write_ms=600) as running:
+        converse(running.address, LIVE)
+        running.baseline = running.descriptors()
         yield running
 
 
@@ -116,12 +118,12 @@ def test_slow_sender_is_cut_by_total_time(hasty, start, piece, statuses):
 
 
 def test_slow_reader_is_cut(hasty):
-    descriptors = hasty.descriptors()
+    wait_for(lambda: hasty.descriptors() <= hasty.baseline, "earlier connections are gone")
     with connect(hasty.address) as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         send(peer, get("/big"))
-        wait_for(lambda: hasty.descriptors() > descriptors, "the connection is open")
-        wait_for(lambda: hasty.descriptors() <= descriptors, "the connection is cut", 5)
+        wait_for(lambda: hasty.descriptors() > hasty.baseline, "the connection is open")
+        wait_for(lambda: hasty.descriptors() <= hasty.baseline, "the connection is cut", 5)
 
 
 def test_many_slow_peers_do_not_hold_up_others():
