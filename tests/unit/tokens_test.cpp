@@ -279,7 +279,7 @@ TEST(Cursors, ComeBackAndNoByteCanBeChanged) {
     EXPECT_FALSE(opens(key, cursor.substr(0, i)));
   }
   EXPECT_FALSE(opens("another key of exactly 32 bytes,", cursor));
-  EXPECT_FALSE(opens(key, cursor, make_uuid()));  // somebody else's
+  EXPECT_FALSE(opens(key, cursor, make_uuid()));                                 // somebody else's
   EXPECT_EQ(from_base64url(cursor)->find(to_string(at.id)), std::string::npos);  // says nothing to who reads URLs
   EXPECT_FALSE(opens(key, cursor + "A"));
   EXPECT_FALSE(opens(key, cursor + cursor));
