@@ -51,13 +51,15 @@ constexpr Endpoint openapi{.method = Method::get,
                            .name = "system.openapi",
                            .summary = "This document",
                            .access = Access::anyone,
-                           .rate = RateClass::none};
+                           .rate = RateClass::none,
+                           .etag = true};
 constexpr Endpoint docs{.method = Method::get,
                         .path = "/docs",
                         .name = "system.docs",
                         .summary = "This document as a page",
                         .access = Access::anyone,
                         .rate = RateClass::none,
+                        .etag = true,
                         .media_type = "text/html"};
 constexpr Endpoint docs_file{.method = Method::get,
                              .path = "/docs/{file}",
@@ -66,6 +68,7 @@ constexpr Endpoint docs_file{.method = Method::get,
                              .access = Access::anyone,
                              .rate = RateClass::none,
                              .errors = {ErrorCode::not_found},
+                             .etag = true,
                              .media_type = "*/*"};
 
 Awaitable<Health> get_live(SystemDeps&, Call&) { co_return Health{"ok"}; }

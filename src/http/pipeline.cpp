@@ -311,6 +311,9 @@ Uuid owner_of(const Call& call, const std::string& fingerprint) {
 
 void add_etag(Call& call) {
   if (call.response.status >= 300 || (!call.endpoint.etag && !call.version)) return;
+  for (const auto& [name, value] : call.response.headers) {
+    if (name == "ETag") return;  // a document or asset brings its own
+  }
   call.header("ETag", etag_of(call.version, call.response.body));
 }
 
