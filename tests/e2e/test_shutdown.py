@@ -9,7 +9,7 @@ import pytest
 
 import harness
 from harness import Client, Person, Raw, Server, family_of, gig, is_running, scratch, signal_all, slack, wait_for
-from wire import connect, post, send
+from wire import Barrier, connect, post, send
 
 
 @pytest.fixture
@@ -141,6 +141,8 @@ def test_stuck_database_and_stalled_peers_do_not_hold_it_up(own):
     for n, peer in enumerate(peers):
         send(peer, (b"GET /health", post("Content-Length: 60", body=b"{"))[n % 2])
     waiting = [Raw(own.address(), token).send("GET", "/api/users/me") for _ in range(20)]
+    with Barrier(own.address()) as barrier:
+        barrier.pass_through()
     began = stop_in_background(own)
     assert own.process.wait(15) == 0
     seconds = time.monotonic() - began
