@@ -6,6 +6,7 @@ DROP TABLE gig_cells;
 DROP TABLE gig_events;
 DROP TABLE gig_assignments;
 DROP TABLE gigs;
+DROP FUNCTION gig_cell_key(integer, integer);
 DROP FUNCTION gigs_count_cell();
 DROP FUNCTION gigs_guard();
 DROP TABLE sessions;

@@ -52,6 +52,16 @@ COMMENT ON COLUMN sessions.counter IS 'number of the newest refresh token; the t
 CREATE INDEX sessions_of_user ON sessions (user_id, id) WHERE ended_at IS NULL;
 CREATE INDEX sessions_expiry ON sessions (expires_at);
 
+-- Number of one of the 2^20 by 2^20 cells of the map: the digits of y and x to base 4 by turns, coarsest first. So every
+-- cell of an even level is one range of keys.
+CREATE FUNCTION gig_cell_key(y integer, x integer) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT (y >> 18 & 3)::bigint << 2 | (x >> 18 & 3)
+      << 2 | (y >> 16 & 3) << 2 | (x >> 16 & 3) << 2 | (y >> 14 & 3) << 2 | (x >> 14 & 3)
+      << 2 | (y >> 12 & 3) << 2 | (x >> 12 & 3) << 2 | (y >> 10 & 3) << 2 | (x >> 10 & 3)
+      << 2 | (y >> 8 & 3) << 2 | (x >> 8 & 3) << 2 | (y >> 6 & 3) << 2 | (x >> 6 & 3)
+      << 2 | (y >> 4 & 3) << 2 | (x >> 4 & 3) << 2 | (y >> 2 & 3) << 2 | (x >> 2 & 3)
+      << 2 | (y & 3) << 2 | (x & 3) $$;
+
 CREATE TABLE gigs (
   id               uuid PRIMARY KEY,
   seeker_id        uuid NOT NULL REFERENCES users,
@@ -67,6 +77,7 @@ CREATE TABLE gigs (
   public_location  geography(Point, 4326) NOT NULL,
   cell_x           integer NOT NULL CHECK (cell_x BETWEEN 0 AND 1048575),
   cell_y           integer NOT NULL CHECK (cell_y BETWEEN 0 AND 1048575),
+  cell_key         bigint NOT NULL GENERATED ALWAYS AS (gig_cell_key(cell_y, cell_x)) STORED,
   address_text     text,
   image_urls       text[] NOT NULL DEFAULT '{}' CHECK (cardinality(image_urls) <= 5),
   terms            text[] NOT NULL DEFAULT '{}',
@@ -91,6 +102,8 @@ COMMENT ON COLUMN gigs.cell_x IS 'column of the public location among 2^20 web-m
 COMMENT ON COLUMN gigs.terms IS 'search terms of title and description, made by core/text.hpp';
 CREATE INDEX gigs_open_place ON gigs USING gist (public_location) WHERE status = 'PENDING';
 CREATE INDEX gigs_other_place ON gigs USING gist (public_location) WHERE status <> 'PENDING';
+CREATE INDEX gigs_cell ON gigs (status, cell_key);
+CREATE INDEX gigs_open_category ON gigs (category, cell_key) WHERE status = 'PENDING';
 CREATE INDEX gigs_newest ON gigs (status, created_at, id);
 CREATE INDEX gigs_budget ON gigs (status, budget, id);
 CREATE INDEX gigs_terms ON gigs USING gin (terms);

@@ -328,57 +328,101 @@ SELECT -g.budget::double precision AS key, g.id FROM gigs g
 WHERE g.status = :status AND (g.budget, g.id) < (:below_budget, :before_id)
 ORDER BY g.budget DESC, g.id DESC OFFSET :walk - 1 LIMIT 1
 
+-- fragment: cells_in_view
+  -- What is folded and what is not yet, in one snapshot. Rows of cells are walked one by one, since an index on
+  -- (level, y, x) can only walk a row. Across the antimeridian a view has two ranges of columns, else the second is empty.
+  SELECT y, x, sum(count)::bigint AS count, sum(latitude_sum)::bigint AS latitude_sum,
+         sum(longitude_sum)::bigint AS longitude_sum, (sum(sum(count)) OVER ())::bigint AS total
+  FROM (
+    SELECT c.y, c.x, c.count, c.latitude_sum, c.longitude_sum
+    FROM generate_series(:min_y, :max_y) AS r (y)
+    CROSS JOIN (VALUES (:min_x::integer, :max_x::integer), (:second_min_x, :second_max_x)) AS range (min_x, max_x)
+    CROSS JOIN LATERAL (SELECT * FROM gig_cells WHERE level = :level::integer::smallint AND gig_cells.y = r.y
+                          AND x BETWEEN range.min_x AND range.max_x OFFSET 0) c
+    UNION ALL
+    SELECT y >> (20 - :level), x >> (20 - :level), change, change * latitude::bigint, change * longitude::bigint
+    FROM gig_cell_changes
+    WHERE y >> (20 - :level) BETWEEN :min_y AND :max_y
+      AND (x >> (20 - :level) BETWEEN :min_x AND :max_x OR x >> (20 - :level) BETWEEN :second_min_x AND :second_max_x)
+  ) changed_and_folded
+  GROUP BY y, x HAVING sum(count) > 0
+
+-- fragment: seen
+  -- A gig that was looked at and does not fit is a row without an id.
+  CASE WHEN g.fits THEN g.id END AS id, CASE WHEN g.fits THEN g.title END AS title,
+  CASE WHEN g.fits THEN g.budget END AS budget, CASE WHEN g.fits THEN ST_Y(g.public_location::geometry) END AS latitude,
+  CASE WHEN g.fits THEN ST_X(g.public_location::geometry) END AS longitude
+
+-- fragment: fits
+  (g.budget BETWEEN :min_budget AND :max_budget AND (:category::text IS NULL OR g.category = :category) AND @box@) AS fits
+
+-- name: gigs.map
+-- Open gigs by cell, with the gigs themselves where they are single or few in view: a cell is a range of gigs.cell_key.
+WITH cells AS MATERIALIZED (@cells_in_view@)
+SELECT c.y, c.x, c.count, c.latitude_sum, c.longitude_sum, g.id, g.title, g.budget, g.latitude, g.longitude
+FROM cells c LEFT JOIN LATERAL (
+  SELECT g.id, g.title, g.budget, ST_Y(g.public_location::geometry) AS latitude,
+         ST_X(g.public_location::geometry) AS longitude
+  FROM gigs g
+  WHERE (c.count = 1 OR c.total <= :pins_up_to) AND g.status = 'PENDING'
+    AND g.cell_key >= gig_cell_key(c.y, c.x) << 2 * (20 - :level)
+    AND g.cell_key < gig_cell_key(c.y, c.x) + 1 << 2 * (20 - :level)
+  ORDER BY g.cell_key LIMIT 500) g ON true
+
 -- name: gigs.cells
--- Open gigs by cell: what is folded and what is not yet, in one snapshot. Rows of cells are walked one by one, since an
--- index on (level, y, x) can only walk a row.
-SELECT y, x, sum(count)::bigint AS count, sum(latitude_sum)::bigint AS latitude_sum,
-       sum(longitude_sum)::bigint AS longitude_sum
+-- Open gigs by cell alone.
+SELECT y, x, count FROM (@cells_in_view@) cells
+
+-- name: gigs.finer_cells
+-- The same for cells within others. Changes that are not folded yet are few: those of the whole view.
+SELECT y, x, sum(count)::bigint AS count
 FROM (
-  SELECT c.y, c.x, c.count, c.latitude_sum, c.longitude_sum
-  FROM generate_series(:min_y, :max_y) AS r (y)
-  CROSS JOIN LATERAL (SELECT * FROM gig_cells
-                      WHERE level = :level::smallint AND gig_cells.y = r.y AND x BETWEEN :min_x AND :max_x) c
+  SELECT c.y, c.x, c.count
+  FROM unnest(:ys::integer[], :xs::integer[]) AS p (y, x)
+  CROSS JOIN LATERAL generate_series(p.y << :finer_by, (p.y + 1 << :finer_by) - 1) AS r (y)
+  CROSS JOIN LATERAL (SELECT * FROM gig_cells WHERE level = :level::integer::smallint AND gig_cells.y = r.y
+                        AND x BETWEEN p.x << :finer_by AND (p.x + 1 << :finer_by) - 1 OFFSET 0) c
   UNION ALL
-  SELECT y >> (20 - :level), x >> (20 - :level), change, change * latitude::bigint, change * longitude::bigint
-  FROM gig_cell_changes
-  WHERE y >> (20 - :level) BETWEEN :min_y AND :max_y AND x >> (20 - :level) BETWEEN :min_x AND :max_x
+  SELECT y >> (20 - :level), x >> (20 - :level), change FROM gig_cell_changes
+  WHERE y >> (20 - :level) BETWEEN :min_y AND :max_y
+    AND (x >> (20 - :level) BETWEEN :min_x AND :max_x OR x >> (20 - :level) BETWEEN :second_min_x AND :second_max_x)
 ) changed_and_folded
 GROUP BY y, x HAVING sum(count) > 0
 
--- name: gigs.pins
--- Single gigs around the middles of cells that hold few. A circle about a cell finds its gigs through the index; the
--- box then says which are wanted. Circles overlap: the caller drops the second of a pair.
-SELECT found.id, found.title, found.budget, found.latitude, found.longitude FROM
-  unnest(:latitudes::double precision[], :longitudes::double precision[], :radii_m::double precision[])
-    AS c (latitude, longitude, radius_m)
-  CROSS JOIN LATERAL (
-    SELECT g.id, g.title, g.budget, ST_Y(g.public_location::geometry) AS latitude,
-           ST_X(g.public_location::geometry) AS longitude
-    FROM gigs g
-    WHERE g.status = 'PENDING'
-      AND ST_DWithin(g.public_location, ST_SetSRID(ST_MakePoint(c.longitude, c.latitude), 4326)::geography, c.radius_m)
-      AND @box@) found
-LIMIT 2000
+-- name: gigs.occupied
+-- Which ranges of cells hold gigs of a status: by number, from 1.
+SELECT c.number FROM unnest(:lows::bigint[], :highs::bigint[]) WITH ORDINALITY AS c (low, high, number)
+CROSS JOIN LATERAL (SELECT 1 FROM gigs g WHERE g.status = :status AND g.cell_key >= c.low AND g.cell_key < c.high
+                    ORDER BY g.cell_key LIMIT 1) g
 
--- name: gigs.sample_open
--- With a filter that cells do not carry: the nearest to the middle of the view, a bounded number of them, and of these
--- the ones that fit. `seen` tells whether there may be more.
-SELECT id, title, budget, latitude, longitude, seen FROM (
-  SELECT g.*, ST_Y(g.public_location::geometry) AS latitude, ST_X(g.public_location::geometry) AS longitude,
-         count(*) OVER () AS seen
-  FROM (SELECT * FROM gigs WHERE status = 'PENDING' AND ST_DWithin(public_location, @point@, :radius_m)
-        ORDER BY public_location <-> @point@ LIMIT 500) g) g
-WHERE @box@ AND @filters@ LIMIT 500
+-- name: gigs.look
+-- So many gigs of each cell, and whether they fit.
+SELECT c.number, @seen@
+FROM unnest(:lows::bigint[], :highs::bigint[]) WITH ORDINALITY AS c (low, high, number)
+CROSS JOIN LATERAL (
+  SELECT g.*, @fits@ FROM gigs g
+  WHERE g.status = :status AND g.cell_key >= c.low AND g.cell_key < c.high ORDER BY g.cell_key LIMIT :looks) g
 
--- name: gigs.sample_other
--- The same for gigs that are no longer open.
-SELECT id, title, budget, latitude, longitude, seen FROM (
-  SELECT g.*, ST_Y(g.public_location::geometry) AS latitude, ST_X(g.public_location::geometry) AS longitude,
-         count(*) OVER () AS seen
-  FROM (SELECT * FROM gigs WHERE status <> 'PENDING' AND status = :status
-          AND ST_DWithin(public_location, @point@, :radius_m)
-        ORDER BY public_location <-> @point@ LIMIT 500) g) g
-WHERE @box@ AND @filters@ LIMIT 500
+-- name: gigs.look_in_category
+-- The same, where open gigs of a category have an index of their own.
+SELECT c.number, @seen@
+FROM unnest(:lows::bigint[], :highs::bigint[]) WITH ORDINALITY AS c (low, high, number)
+CROSS JOIN LATERAL (
+  SELECT g.*, @fits@ FROM gigs g
+  WHERE g.status = :status AND g.status = 'PENDING' AND g.category = :category
+    AND g.cell_key >= c.low AND g.cell_key < c.high
+  ORDER BY g.category, g.cell_key LIMIT :looks) g
+
+-- name: gigs.few_in_budget
+-- How many gigs have such a budget, anywhere, counted no further than decides whether to look at them all.
+SELECT count(*) FROM (SELECT 1 FROM gigs g WHERE g.status = :status AND g.budget BETWEEN :min_budget AND :max_budget
+                      ORDER BY g.budget LIMIT :looks) found
+
+-- name: gigs.look_in_budget
+-- All of them.
+SELECT 1::bigint AS number, @seen@
+FROM (SELECT g.*, @fits@ FROM gigs g
+      WHERE g.status = :status AND g.budget BETWEEN :min_budget AND :max_budget ORDER BY g.budget LIMIT :looks) g
 
 -- name: gigs.fold_lock
 -- One server folds at a time.
