@@ -357,7 +357,7 @@ TEST(Cluster, RepairsAFirstStartThatWasKilled) {
   }
   Cluster cluster({.directory = folder.path()});
   cluster.start();
-  EXPECT_EQ(Session(cluster.app_url()).value("SELECT count(*) FROM pg_extension"), "3");
+  EXPECT_EQ(Session(cluster.app_url()).value("SELECT count(*) FROM pg_extension"), "2");
   for (const auto& entry : fs::directory_iterator(folder.path())) {
     EXPECT_FALSE(entry.path().filename().string().starts_with("postgres.new")) << entry.path();
   }

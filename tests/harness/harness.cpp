@@ -255,6 +255,8 @@ void record_statements(db::Client& client) {
   });
 }
 
+void record_statement(const std::string& name) { records().statements.insert(name); }
+
 Config test_config() {
   Config config;
   config.secret = "0123456789abcdef0123456789abcdef0123456789abcdef";

@@ -157,6 +157,8 @@ class WorldTest : public ::testing::Test {
 
 /// Notes a statement as executed, for databases that a test opens itself.
 void record_statements(db::Client& client);
+/// The same for one that a server of its own executed.
+void record_statement(const std::string& name);
 
 /// The superuser's connection string of a database of this process's cluster; makes the cluster when it is first asked.
 std::string superuser_url(const std::string& database);
