@@ -348,13 +348,9 @@ ORDER BY g.budget DESC, g.id DESC OFFSET :walk - 1 LIMIT 1
   GROUP BY y, x HAVING sum(count) > 0
 
 -- fragment: seen
-  -- A gig that was looked at and does not fit is a row without an id.
-  CASE WHEN g.fits THEN g.id END AS id, CASE WHEN g.fits THEN g.title END AS title,
-  CASE WHEN g.fits THEN g.budget END AS budget, CASE WHEN g.fits THEN ST_Y(g.public_location::geometry) END AS latitude,
-  CASE WHEN g.fits THEN ST_X(g.public_location::geometry) END AS longitude
-
--- fragment: fits
-  (g.budget BETWEEN :min_budget AND :max_budget AND (:category::text IS NULL OR g.category = :category) AND @box@) AS fits
+  g.id, g.title, g.budget, ST_Y(g.public_location::geometry) AS latitude,
+  ST_X(g.public_location::geometry) AS longitude,
+  g.budget BETWEEN :min_budget AND :max_budget AND (:category::text IS NULL OR g.category = :category) AS fits
 
 -- name: gigs.map
 -- Open gigs by cell, with the gigs themselves where they are single or few in view: a cell is a range of gigs.cell_key.
@@ -396,22 +392,19 @@ CROSS JOIN LATERAL (SELECT 1 FROM gigs g WHERE g.status = :status AND g.cell_key
                     ORDER BY g.cell_key LIMIT 1) g
 
 -- name: gigs.look
--- So many gigs of each cell, and whether they fit.
-SELECT c.number, @seen@
-FROM unnest(:lows::bigint[], :highs::bigint[]) WITH ORDINALITY AS c (low, high, number)
-CROSS JOIN LATERAL (
-  SELECT g.*, @fits@ FROM gigs g
-  WHERE g.status = :status AND g.cell_key >= c.low AND g.cell_key < c.high ORDER BY g.cell_key LIMIT :looks) g
+-- So many gigs of each cell, and whether they fit; the box is the caller's to hold them against.
+SELECT c.number, g.* FROM unnest(:lows::bigint[], :highs::bigint[]) WITH ORDINALITY AS c (low, high, number)
+CROSS JOIN LATERAL (SELECT @seen@ FROM gigs g
+                    WHERE g.status = :status AND g.cell_key >= c.low AND g.cell_key < c.high
+                    ORDER BY g.cell_key LIMIT :looks) g
 
 -- name: gigs.look_in_category
 -- The same, where open gigs of a category have an index of their own.
-SELECT c.number, @seen@
-FROM unnest(:lows::bigint[], :highs::bigint[]) WITH ORDINALITY AS c (low, high, number)
-CROSS JOIN LATERAL (
-  SELECT g.*, @fits@ FROM gigs g
-  WHERE g.status = :status AND g.status = 'PENDING' AND g.category = :category
-    AND g.cell_key >= c.low AND g.cell_key < c.high
-  ORDER BY g.category, g.cell_key LIMIT :looks) g
+SELECT c.number, g.* FROM unnest(:lows::bigint[], :highs::bigint[]) WITH ORDINALITY AS c (low, high, number)
+CROSS JOIN LATERAL (SELECT @seen@ FROM gigs g
+                    WHERE g.status = :status AND g.status = 'PENDING' AND g.category = :category
+                      AND g.cell_key >= c.low AND g.cell_key < c.high
+                    ORDER BY g.category, g.cell_key LIMIT :looks) g
 
 -- name: gigs.few_in_budget
 -- How many gigs have such a budget, anywhere, counted no further than decides whether to look at them all.
@@ -420,9 +413,8 @@ SELECT count(*) FROM (SELECT 1 FROM gigs g WHERE g.status = :status AND g.budget
 
 -- name: gigs.look_in_budget
 -- All of them.
-SELECT 1::bigint AS number, @seen@
-FROM (SELECT g.*, @fits@ FROM gigs g
-      WHERE g.status = :status AND g.budget BETWEEN :min_budget AND :max_budget ORDER BY g.budget LIMIT :looks) g
+SELECT 1::bigint AS number, @seen@ FROM gigs g
+WHERE g.status = :status AND g.budget BETWEEN :min_budget AND :max_budget ORDER BY g.budget LIMIT :looks
 
 -- name: gigs.fold_lock
 -- One server folds at a time.

@@ -25,8 +25,8 @@ constexpr std::int64_t pins_up_to = 100;  ///< gigs in view
 constexpr std::int64_t pins_up_to_when_near = marks_at_most;
 constexpr std::int64_t near_zoom = 17;
 // With a filter.
-constexpr std::int64_t looks_at_most = 700;  ///< gigs looked at for one answer
-constexpr std::int64_t first_looks = 200;    ///< of these, before it is known where there are more
+constexpr std::int64_t looks_at_most = 500;  ///< gigs looked at for one answer
+constexpr std::int64_t first_looks = 150;    ///< of these, before it is known where there are more
 constexpr std::int64_t sampled_cells_at_most = 160;
 constexpr std::int64_t spread_over = 24;  ///< cells; when fewer hold gigs, finer ones
 
@@ -118,21 +118,15 @@ struct LooksWanted {
   Status status;
   std::optional<std::string> category;
   Money min_budget, max_budget;
-  bool boxed = true;
-  double min_latitude, min_longitude, max_latitude, max_longitude;
+  Box box;  ///< no parameter: the database is not asked about it
 };
-BOOST_DESCRIBE_STRUCT(LooksWanted, (),
-                      (lows, highs, looks, status, category, min_budget, max_budget, boxed, min_latitude, min_longitude,
-                       max_latitude, max_longitude))
+BOOST_DESCRIBE_STRUCT(LooksWanted, (), (lows, highs, looks, status, category, min_budget, max_budget))
 
-struct LookRow {
+struct LookRow : Pin {
   std::int64_t number;
-  std::optional<Uuid> id;
-  std::optional<std::string> title;
-  std::optional<Money> budget;
-  std::optional<double> latitude, longitude;
+  bool fits;
 };
-BOOST_DESCRIBE_STRUCT(LookRow, (), (number, id, title, budget, latitude, longitude))
+BOOST_DESCRIBE_STRUCT(LookRow, (Pin), (number, fits))
 
 const db::Query<MarkRow, CellsWanted> select_marks{sql::map};
 const db::Query<CellRow, CellsWanted> select_cells{sql::cells};
@@ -216,15 +210,20 @@ void set_ranges(LooksWanted& wanted, const std::vector<CellRow>& cells, int leve
   }
 }
 
+bool inside(const Box& box, double latitude, double longitude) {
+  const bool in_columns = box.min_longitude <= box.max_longitude
+                              ? longitude >= box.min_longitude && longitude <= box.max_longitude
+                              : longitude >= box.min_longitude || longitude <= box.max_longitude;
+  return in_columns && latitude >= box.min_latitude && latitude <= box.max_latitude;
+}
+
 /// Rows that fit as pins: all, or as many as there may be marks, from all over.
-void add_pins(MapAnswer& answer, std::vector<LookRow>&& rows) {
-  std::erase_if(rows, [](const LookRow& row) { return !row.id; });
+void add_pins(MapAnswer& answer, std::vector<LookRow>&& rows, const Box& box) {
+  std::erase_if(rows, [&box](const LookRow& row) { return !row.fits || !inside(box, row.latitude, row.longitude); });
   const std::size_t count = std::min(rows.size(), static_cast<std::size_t>(marks_at_most));
   if (count < rows.size()) answer.sampled = true;
-  for (std::size_t i = 0; i < count; ++i) {
-    LookRow& row = rows[i * rows.size() / count];
-    answer.gigs.push_back({*row.id, std::move(*row.title), *row.budget, *row.latitude, *row.longitude});
-  }
+  answer.gigs.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) answer.gigs.push_back(std::move(rows[i * rows.size() / count]));
 }
 
 /// Looks at up to `share` gigs of each cell; what those with fewer leave over of all the looks goes to the others.
@@ -233,7 +232,7 @@ Awaitable<MapAnswer> look_at_cells(Call& call, LooksWanted wanted, std::vector<C
   const bool by_category = wanted.status == Status::PENDING && wanted.category;
   MapAnswer answer;
   std::vector<LookRow> kept;
-  for (bool again = false; !cells.empty(); again = true) {
+  while (!cells.empty()) {
     set_ranges(wanted, cells, level);
     wanted.looks = share;
     auto rows = co_await db::all(call.db(), by_category ? look_in_category : look_anywhere, wanted);
@@ -246,7 +245,8 @@ Awaitable<MapAnswer> look_at_cells(Call& call, LooksWanted wanted, std::vector<C
     }
     const std::int64_t looked = std::ssize(kept) + std::ssize(rows) - std::ssize(more) * share;
     const std::int64_t next_share = more.empty() ? 0 : (looks_at_most - looked) / std::ssize(more);
-    if (again || next_share <= share) {
+    // Shares at least double, so that it ends soon; what is looked at again is less than what there is to see.
+    if (next_share < 2 * share) {
       answer.sampled = !more.empty();
       std::move(rows.begin(), rows.end(), std::back_inserter(kept));
       break;
@@ -256,7 +256,7 @@ Awaitable<MapAnswer> look_at_cells(Call& call, LooksWanted wanted, std::vector<C
     cells = std::move(more);
     share = next_share;
   }
-  add_pins(answer, std::move(kept));
+  add_pins(answer, std::move(kept), wanted.box);
   co_return answer;
 }
 
@@ -314,11 +314,7 @@ Awaitable<MapAnswer> filtered(Call& call, const MapQuery& query, const Box& box)
                      std::nullopt,
                      query.min_budget.value_or(Money{0}),
                      query.max_budget.value_or(Money{Money::maximum_satang}),
-                     true,
-                     box.min_latitude,
-                     box.min_longitude,
-                     box.max_latitude,
-                     box.max_longitude};
+                     box};
   if (query.category) wanted.category = lower_case(query.category->value);
 
   int level = level_for(box, query.zoom.value, sampled_cells_at_most);
@@ -343,13 +339,13 @@ Awaitable<MapAnswer> filtered(Call& call, const MapQuery& query, const Box& box)
       MapAnswer answer;
       auto rows = co_await db::all(call.db(), look_in_budget, wanted);
       answer.sampled = std::ssize(rows) > looks_at_most;
-      add_pins(answer, std::move(rows));
+      add_pins(answer, std::move(rows), wanted.box);
       co_return answer;
     }
   }
   // Gigs that crowd in a few cells: spread over finer ones.
   while (std::ssize(cells) < spread_over && level < finest) {
-    const int finer_by = std::min(std::ssize(cells) <= 4 ? 4 : 2, finest - level);
+    const int finer_by = std::min(std::ssize(cells) == 1 ? 4 : 2, finest - level);
     level += finer_by;
     cells = co_await finer(call, wanted, std::move(cells), region_of(box, level), finer_by);
   }
@@ -357,13 +353,6 @@ Awaitable<MapAnswer> filtered(Call& call, const MapQuery& query, const Box& box)
   const bool counted = wanted.status == Status::PENDING && !wanted.category;
   const std::int64_t share = counted ? fair_share(cells) : std::max<std::int64_t>(first_looks / std::ssize(cells), 1);
   co_return co_await look_at_cells(call, wanted, std::move(cells), level, share);
-}
-
-bool inside(const Box& box, double latitude, double longitude) {
-  const bool in_columns = box.min_longitude <= box.max_longitude
-                              ? longitude >= box.min_longitude && longitude <= box.max_longitude
-                              : longitude >= box.min_longitude || longitude <= box.max_longitude;
-  return in_columns && latitude >= box.min_latitude && latitude <= box.max_latitude;
 }
 
 Awaitable<MapAnswer> get_map(Deps&, Call& call, Query<MapQuery> query) {
