@@ -337,5 +337,47 @@ TEST_F(Pipeline, ARunningServerPurgesFoldsAndExpires) {
   record_statement("http.idempotency_purge");  // seen by its effect above
 }
 
+// --- deadlocks and serialization failures ------------------------------------------------------------------------------
+
+/// The database gives up the transaction `times` times, as it does with the loser of a deadlock. Sequences do not roll
+/// back, so the tries are counted.
+void give_up(World& world, int times) {
+  world.sql("DROP TRIGGER IF EXISTS gives_up ON gigs");
+  world.sql("DROP SEQUENCE IF EXISTS tries");
+  world.sql("CREATE SEQUENCE tries");
+  world.sql("GRANT USAGE ON SEQUENCE tries TO hourz_app");
+  world.sql("CREATE OR REPLACE FUNCTION gives_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "IF nextval('tries') <= " + std::to_string(times) + " THEN RAISE EXCEPTION 'deadlock detected' "
+            "USING ERRCODE = 'deadlock_detected'; END IF; RETURN NEW; END $$");
+  world.sql("CREATE TRIGGER gives_up BEFORE INSERT ON gigs FOR EACH ROW EXECUTE FUNCTION gives_up()");
+}
+
+class Retries : public WorldTest {};
+
+TEST_F(Retries, ALostDeadlockIsTriedAgainAndNobodyHears) {
+  const Person ann = world().person();
+  give_up(world(), 3);
+  EXPECT_EQ(world().post("/api/gigs", World::gig_body(), ann.token).status, 201);
+  EXPECT_EQ(world().sql("SELECT last_value::text FROM tries"), "4");
+  give_up(world(), 3);
+  const Answer keyed = world().post("/api/gigs", World::gig_body(), ann.token, {{"idempotency-key", "again"}});
+  EXPECT_EQ(keyed.status, 201);
+  EXPECT_EQ(world().post("/api/gigs", World::gig_body(), ann.token, {{"idempotency-key", "again"}}).text, keyed.text);
+  EXPECT_EQ(world().sql("SELECT count(*)::text FROM gigs"), "2");
+}
+
+TEST_F(Retries, AreBoundedAndLeaveNothing) {
+  const Person ann = world().person();
+  const std::string before = world().sql("SELECT count(*)::text FROM gigs");
+  give_up(world(), 1000);
+  const Answer answer = world().post("/api/gigs", World::gig_body(), ann.token, {{"idempotency-key", "never"}});
+  EXPECT_EQ(answer.status, 503);
+  EXPECT_EQ(answer.header("Retry-After"), "1");
+  EXPECT_EQ(world().sql("SELECT last_value::text FROM tries"), "4");
+  EXPECT_EQ(world().sql("SELECT count(*)::text FROM gigs"), before);
+  give_up(world(), 0);
+  EXPECT_EQ(world().post("/api/gigs", World::gig_body(), ann.token, {{"idempotency-key", "never"}}).status, 201);
+}
+
 }  // namespace
 }  // namespace hourz::harness
