@@ -318,7 +318,6 @@ Awaitable<MapAnswer> filtered(Call& call, const MapQuery& query, const Box& box)
   if (query.category) wanted.category = lower_case(query.category->value);
 
   int level = level_for(box, query.zoom.value, sampled_cells_at_most);
-  const int finest = std::min(level + 4, finest_cell_level);
   const Region region = region_of(box, level);
   std::vector<CellRow> cells;
   if (wanted.status == Status::PENDING) {
@@ -343,11 +342,10 @@ Awaitable<MapAnswer> filtered(Call& call, const MapQuery& query, const Box& box)
       co_return answer;
     }
   }
-  // Gigs that crowd in a few cells: spread over finer ones.
-  while (std::ssize(cells) < spread_over && level < finest) {
-    const int finer_by = std::min(std::ssize(cells) == 1 ? 4 : 2, finest - level);
-    level += finer_by;
-    cells = co_await finer(call, wanted, std::move(cells), region_of(box, level), finer_by);
+  // Gigs that crowd in a few cells: spread over finer ones, of some 16 pixels.
+  if (std::ssize(cells) < spread_over && level < finest_cell_level) {
+    level += 2;
+    cells = co_await finer(call, wanted, std::move(cells), region_of(box, level), 2);
   }
   if (cells.empty()) co_return MapAnswer{};
   const bool counted = wanted.status == Status::PENDING && !wanted.category;
