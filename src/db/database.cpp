@@ -461,6 +461,19 @@ Awaitable<void> Transaction::commit() {
   co_await send(std::nullopt, commit_after);
 }
 
+Awaitable<void> Transaction::rollback() {
+  ended_ = true;
+  if (!connection_) co_return;
+  if (open_ && connection_->ready() && !connection_->clean()) {
+    try {
+      co_await connection_->submit(std::nullopt, rollback_after);
+    } catch (const Error&) {
+      // Then the connection is lost, and the server has rolled back.
+    }
+  }
+  release();
+}
+
 Awaitable<void> Transaction::savepoint() {
   if (ended_) throw Error(ErrorKind::other, "the transaction has ended");
   send_savepoint_ = has_savepoint_ = true;

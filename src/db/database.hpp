@@ -95,6 +95,9 @@ class Transaction final : public Executor {
   Awaitable<void> savepoint();
   Awaitable<void> rollback_to_savepoint();
 
+  /// Ends the transaction and lets go of its locks before it returns; a destructor only sees to it later. Never throws.
+  Awaitable<void> rollback();
+
   bool used() const { return used_; }
 
  private:

@@ -410,8 +410,6 @@ Awaitable<Response> Pipeline::respond(std::unique_ptr<Admission> admission, std:
     try {
       co_await attempt(ticket, call);
     } catch (Problem& thrown) {
-      // Our own try before this one may still be letting go of the key.
-      again = thrown.code == ErrorCode::idempotency_in_progress && tries > 1 && tries < attempts_at_most;
       problem.emplace(std::move(thrown));
     } catch (const db::Error& error) {
       again = error.kind == db::ErrorKind::retryable && tries < attempts_at_most;
@@ -422,6 +420,8 @@ Awaitable<Response> Pipeline::respond(std::unique_ptr<Admission> admission, std:
       problem.emplace(ErrorCode::internal_error);
     }
     if (again) {
+      // Awaited, or the next try would meet the locks of this one.
+      if (call.transaction) co_await call.transaction->rollback();
       co_await pause(std::chrono::milliseconds(5 * tries));
       continue;
     }
