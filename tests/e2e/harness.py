@@ -435,7 +435,7 @@ def check_answer(method, target, answer):
             assert answer.headers["www-authenticate"].startswith("Bearer "), at
         if answer.status in (429, 503):
             assert int(answer.headers["retry-after"]) >= 0, at
-        assert not re.search(r"SQLSTATE|pq:|boost|std::|ERROR:|/work/|0x[0-9a-f]{8}", answer.text), at
+        assert not re.search(r"SQLSTATE|pq:|boost|std::|ERROR:|/src/rooms/|0x[0-9a-f]{8}", answer.text), at
     found = operation_of(method, target)
     if found is None:
         assert answer.status in (204, 304, 400, 404, 405, 501) or method == "OPTIONS", at
