@@ -381,6 +381,42 @@ TEST_F(Search, PagesAreWholeWhileOthersWrite) {
   }
 }
 
+TEST_F(Search, AWalkCutShortGoesOnWithItsCursor) {
+  // Few of many fit the filter, and a page may look at no more than 25 gigs: pages come short or empty, never wrong.
+  std::mt19937 random(71);
+  std::uniform_real_distribution<double> near(-0.02, 0.02);
+  std::set<std::string> rare;
+  for (int i = 0; i < 300; ++i) {
+    const bool fits = i % 23 == 0;
+    const std::string id = gig_at({20 + near(random), 20 + near(random)},
+                                  {{"category", fits ? "rare" : "common"}, {"budget", i % 40}});
+    if (fits) rare.insert(id);
+  }
+  world().house().gigs.walk = 25;
+  for (const char* query : {"latitude=20&longitude=20&radius_km=10&category=rare", "sort=newest&category=rare",
+                            "sort=budget&category=rare"}) {
+    std::vector<std::string> seen;
+    std::string cursor;
+    int pages = 0, empty = 0;
+    do {
+      const Answer page = search(std::string(query) + "&limit=2" + (cursor.empty() ? "" : "&cursor=" + cursor));
+      const auto found_here = ids(page);
+      empty += found_here.empty();
+      seen.insert(seen.end(), found_here.begin(), found_here.end());
+      cursor = page.at("/next_cursor").is_null() ? "" : page.string_at("/next_cursor");
+    } while (!cursor.empty() && ++pages < 200);
+    EXPECT_EQ(std::set<std::string>(seen.begin(), seen.end()), rare) << query;
+    EXPECT_EQ(seen.size(), rare.size()) << query;
+    EXPECT_GT(pages, 8) << query;  // the walk really was cut
+    EXPECT_GT(empty, 0) << query;
+    // In the order that one long walk gives.
+    world().house().gigs.walk = 50'000;
+    EXPECT_EQ(seen, ids(search(std::string(query) + "&limit=100"))) << query;
+    world().house().gigs.walk = 25;
+  }
+  world().house().gigs.walk = 50'000;
+}
+
 TEST_F(Search, ACursorPinsItsSearchAndCannotBeForged) {
   for (int i = 0; i < 8; ++i) gig_at({40, 40 + i * 0.001}, {{"budget", 100 + i}});
   const std::string query = "latitude=40&longitude=40&sort=budget&limit=2&min_budget=101";
