@@ -235,9 +235,10 @@ TEST_F(Auth, UnknownUsersCostAsMuchWork) {
       times->push_back(std::chrono::duration<double>(Clock::now() - start).count());
     }
   }
-  // The least of many: what else runs on the machine only ever adds.
+  // The least of many: what else runs on the machine only ever adds. An answer without a hash takes a hundredth; how
+  // closely the two agree is measured over HTTP.
   const double a = *std::min_element(known.begin(), known.end()), b = *std::min_element(unknown.begin(), unknown.end());
-  EXPECT_LT(std::max(a, b) / std::min(a, b), 1.3) << a << " " << b;
+  EXPECT_LT(std::max(a, b) / std::min(a, b), 2) << a << " " << b;
 }
 
 // --- refresh ---------------------------------------------------------------------------------------------------------
