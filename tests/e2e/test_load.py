@@ -95,6 +95,8 @@ def test_more_logins_than_the_queue_are_refused_quickly(server):
 
 def test_out_of_descriptors():
     """R06, D6: 128 descriptors, 500 peers; those who are served go on being served, and all is well afterwards."""
+    if harness.sanitized():
+        pytest.skip("the sanitizer's check of virtual tables opens a pipe, and ends the server when it cannot")
     with harness.server(wrap=["prlimit", "--nofile=160"], pool_connections=4, read_connections=1) as own:
         with Person(own.base) as known:
             one = known.post("/api/gigs", gig(), 201).json["id"]
