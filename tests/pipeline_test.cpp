@@ -337,7 +337,8 @@ TEST_F(Pipeline, ARunningServerPurgesFoldsAndExpires) {
   record_statement("http.idempotency_purge");  // seen by its effect above
 }
 
-// --- deadlocks and serialization failures ------------------------------------------------------------------------------
+// --- deadlocks and serialization failures
+// ------------------------------------------------------------------------------
 
 /// The database gives up the transaction `times` times, as it does with the loser of a deadlock. Sequences do not roll
 /// back, so the tries are counted.
@@ -346,9 +347,12 @@ void give_up(World& world, int times) {
   world.sql("DROP SEQUENCE IF EXISTS tries");
   world.sql("CREATE SEQUENCE tries");
   world.sql("GRANT USAGE ON SEQUENCE tries TO hourz_app");
-  world.sql("CREATE OR REPLACE FUNCTION gives_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            "IF nextval('tries') <= " + std::to_string(times) + " THEN RAISE EXCEPTION 'deadlock detected' "
-            "USING ERRCODE = 'deadlock_detected'; END IF; RETURN NEW; END $$");
+  world.sql(
+      "CREATE OR REPLACE FUNCTION gives_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+      "IF nextval('tries') <= " +
+      std::to_string(times) +
+      " THEN RAISE EXCEPTION 'deadlock detected' "
+      "USING ERRCODE = 'deadlock_detected'; END IF; RETURN NEW; END $$");
   world.sql("CREATE TRIGGER gives_up BEFORE INSERT ON gigs FOR EACH ROW EXECUTE FUNCTION gives_up()");
 }
 

@@ -4,10 +4,12 @@
 -- name: auth.open_session
 -- A new session holds refresh token number 1, if the password that was verified is still the one: FOR SHARE waits for a
 -- change under way and then sees it. The oldest past the hundredth of a user end, so that a client that logs in for ever
--- does not fill the table.
+-- does not fill the table; logins at once skip what another is ending already, or each would wait for all before it.
 WITH surplus AS (
   UPDATE sessions SET ended_at = now(), end_reason = 'too_many'
-  WHERE id IN (SELECT id FROM sessions WHERE user_id = :user_id AND ended_at IS NULL ORDER BY id DESC OFFSET 99))
+  WHERE id IN (SELECT id FROM sessions WHERE ended_at IS NULL AND id IN
+                 (SELECT id FROM sessions WHERE user_id = :user_id AND ended_at IS NULL ORDER BY id DESC OFFSET 99)
+               FOR UPDATE SKIP LOCKED))
 INSERT INTO sessions (id, user_id, user_agent, ip, expires_at)
 SELECT :id, id, :user_agent, :ip, now() + make_interval(secs => :lasts_s) FROM users
 WHERE id = :user_id AND password_hash = :verified FOR SHARE

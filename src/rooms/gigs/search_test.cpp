@@ -388,8 +388,8 @@ TEST_F(Search, AWalkCutShortGoesOnWithItsCursor) {
   std::set<std::string> rare;
   for (int i = 0; i < 300; ++i) {
     const bool fits = i % 23 == 0;
-    const std::string id = gig_at({20 + near(random), 20 + near(random)},
-                                  {{"category", fits ? "rare" : "common"}, {"budget", i % 40}});
+    const std::string id =
+        gig_at({20 + near(random), 20 + near(random)}, {{"category", fits ? "rare" : "common"}, {"budget", i % 40}});
     if (fits) rare.insert(id);
   }
   world().house().gigs.walk = 25;
