@@ -1,9 +1,7 @@
 #include "rooms/auth/passwords.hpp"
 
+#include <sched.h>
 #include <sodium.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <boost/asio/bind_executor.hpp>
@@ -15,16 +13,21 @@
 
 #include "core/text.hpp"
 #include "http/assets.hpp"
+#include "rooms/auth/hash_memory.hpp"
 
 namespace hourz::auth {
 namespace {
 
-/// Runs on the hash threads: being nice keeps I/O threads and the database ahead of a burst of logins.
-void lower_priority() {
-  thread_local const bool lowered = [] {
-    return setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), 10) == 0;
+/// Runs on the hash threads. I/O threads and the database stay ahead of a burst of logins: being nice is not enough
+/// where the kernel groups processes by session, for it counts within a session only, and each of PostgreSQL's is one.
+void settle_in() {
+  thread_local const bool settled = [] {
+    const sched_param none{};
+    const bool idle = sched_setscheduler(0, SCHED_IDLE, &none) == 0;
+    keep_hash_memory();
+    return idle;
   }();
-  static_cast<void>(lowered);
+  static_cast<void>(settled);
 }
 
 std::string argon2id(std::string_view password, HashCost cost) {
@@ -82,12 +85,12 @@ boost::asio::awaitable<std::invoke_result_t<Work>> on_pool(boost::asio::thread_p
   // Two hops: to the pool, then home. Between them this coroutine touches nothing of the shard.
   co_await boost::asio::post(boost::asio::bind_executor(pool, boost::asio::use_awaitable));
   try {
-    lower_priority();
+    settle_in();
     result.emplace(work());
   } catch (...) {
     failure = std::current_exception();
   }
-  waiting.fetch_sub(1);
+  if (waiting.fetch_sub(1) <= 1) wipe_hash_memory();
   co_await boost::asio::post(boost::asio::bind_executor(home, boost::asio::use_awaitable));
   if (failure) std::rethrow_exception(failure);
   co_return std::move(*result);

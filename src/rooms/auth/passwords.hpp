@@ -1,5 +1,6 @@
 // Passwords: Argon2id by libsodium, on a bounded pool of low-priority threads, so that a burst of logins neither blocks
-// an I/O thread nor fills memory: each hash takes HOURZ_HASH_MEMORY_KIB, as many at once as there are threads.
+// an I/O thread nor fills memory: each thread takes HOURZ_HASH_MEMORY_KIB with its first hash, uses it for all that
+// follow (hash_memory.hpp) and wipes it when none waits.
 #pragma once
 #include <boost/asio/awaitable.hpp>
 #include <cstddef>
