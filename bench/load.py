@@ -15,6 +15,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 import time
 import uuid
 
@@ -166,7 +167,7 @@ def start_peer(hourz: Hourz, folder: pathlib.Path, statements: pathlib.Path) -> 
         raise Failed(f"the peer's packages cannot be installed:\n{install.stderr}")
     port = free_port()
     environment = {**hourz.database("hourz_app"), "PORT": str(port), "WORKERS": "2", "TOKEN_KEY": hourz.key,
-                   "STATEMENTS": str(statements), "NODE_ENV": "production"}
+                   "STATEMENTS": str(statements), "NODE_ENV": "production", "LOG_FILE": str(folder / "requests.log")}
     return Server("the Fastify peer", ["node", str(peer / "server.mjs")], environment, folder / "peer.log", port,
                   "/health/live")
 
@@ -222,6 +223,15 @@ def wrk(server: Server, requests: pathlib.Path, connections: int, seconds: float
     result = end_wrk(process)
     result["resident_bytes"] = resident
     return result
+
+
+def paced(server: Server, requests: pathlib.Path, rate: int, connections: int, seconds: float) -> dict:
+    """One run at a fixed rate; latencies count from the time at which each request was to be sent."""
+    done = subprocess.run([sys.executable, str(HERE / "paced.py"), str(server.port), str(requests), str(rate),
+                           f"{seconds:g}", str(connections)], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Failed(f"paced.py said:\n{done.stderr}")
+    return json.loads(done.stdout)
 
 
 def pgbench(hourz: Hourz, script: str, folder: pathlib.Path, seconds: float, clients: int = 16) -> dict:

@@ -52,8 +52,9 @@ def checks(sizes: dict) -> list[dict]:
         login = run.get("login")
         if login:
             add("logins against the hash alone", login["per_second"] / login["hash_alone_per_second"], 0.80, "of it")
-            add("p99 of gig reads during 100 logins against without",
-                login["reads_p99_ms_during"] / login["reads_p99_ms_before"], 2.0, "times", at_least=False)
+            for pace, figures in login.get("paces", {}).items():
+                add(f"p99 of {int(pace):,} gig reads a second during 100 logins against without",
+                    figures["p99_ms_during"] / figures["p99_ms_before"], 2.0, "times", at_least=False)
     near = {int(size): run["operations"].get("near", {}).get("server", {}).get("64") for size, run in sizes.items()}
     small, large = near.get(100_000), near.get(2_000_000)
     if small and large:
@@ -96,10 +97,19 @@ def markdown(result: dict) -> str:
                       f"{figures['marks']} |" for name, figures in run["map"].items()]
         login = run.get("login")
         if login:
-            lines += ["", f"Logins: {count(login['per_second'])} a second; the hash alone on as many threads "
-                      f"({login['hash_threads']}): {count(login['hash_alone_per_second'])} a second. Reading gigs at "
-                      f"{login['reads_connections']} connections, p99 {milliseconds(login['reads_p99_ms_before'])} ms "
-                      f"without and {milliseconds(login['reads_p99_ms_during'])} ms during 100 logins at once."]
+            lines += ["", f"Logins: {count(login['per_second'])} a second; the hash alone, as libsodium does it, on as "
+                      f"many threads ({login['hash_threads']}): {count(login['hash_alone_per_second'])} a second."]
+            if login.get("paces"):
+                lines += ["", "| gig reads beside logins, at a fixed rate | connections | logins | p50 ms | p99 ms | "
+                          "p99.9 ms | errors |", "| --- | ---: | --- | ---: | ---: | ---: | ---: |"]
+                lines += [f"| {int(pace):,} a second | {each['connections']} | {words} | "
+                          f"{milliseconds(each['p50_ms_' + when])} | {milliseconds(each['p99_ms_' + when])} | "
+                          f"{milliseconds(each['p999_ms_' + when])} | {each['errors_' + when]} |"
+                          for pace, each in login["paces"].items()
+                          for when, words in (("before", "none"), ("during", "100 at once"))]
+                lines += ["", f"For information, with no target: {login['reads_connections']} connections that read "
+                          f"without pause get {count(login['reads_per_second_before'])} reads a second without logins "
+                          f"and {count(login['reads_per_second_during'])} beside 100 at once."]
         if run.get("at_256"):
             lines += ["", f"At 256 connections the server held at most {run['at_256']['resident_bytes'] / 2**20:.0f} "
                       f"MiB and gave {run['at_256']['errors']} errors."]
@@ -109,7 +119,11 @@ def markdown(result: dict) -> str:
               "the tokens of thousands of accounts, so that no account passes its limit.",
               "- pgbench: 16 clients, `-M prepared`, generic plans, the statements of `src/rooms/*/*.sql` as they are.",
               "- The peer: `bench/peers/fastify`, two workers with eight connections each, the same statements prepared "
-              "by name, the same token check, the same answers (compared before measuring).",
+              "by name, the same token check, the same answers (compared before measuring); `@fastify/rate-limit` by "
+              "account, set so high that it never refuses, and Fastify's own logger into a file, one line a request.",
+              "- Reads beside logins are sent at a fixed rate (`bench/paced.py`), and each counts from the time at which "
+              "it was to be sent. The loader may take the processor first where it is allowed to (as root): it stands "
+              "for clients on other machines.",
               "- wrk sends requests written out beforehand and picked at random: ids of some thousand gigs, points in "
               "the dense neighbourhoods.",
               "- " + "; ".join(f"{name} {version}" for name, version in result["versions"].items()) + "."]
