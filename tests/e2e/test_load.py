@@ -11,7 +11,8 @@ from wire import connect, send
 
 
 class Reader:
-    """Reads a gig at a steady pace; a late answer counts from when it was due."""
+    """Reads a gig at a steady pace, each timed from when it is sent: what this busy process itself is late by is not
+    the server's. `./dev bench` has a loader of its own and counts from when a read was due."""
 
     def __init__(self, base, token, target, pace_s=0.004):
         self.client = Client(base, token, check=False)
@@ -52,8 +53,11 @@ def memory_kib(pid):
 
 def test_hundred_logins_beside_reads(server):
     """R04. Each login is a real one: m = 19 MiB, t = 2. Whatever else runs on this machine can only make it look worse,
-    so the best of a few rounds counts; and of three milliseconds the scheduler alone may be the cause."""
-    bound_s, rounds = slack(0.003), []
+    so the best of a few rounds counts; and of three milliseconds the scheduler alone may be the cause. A sanitizer makes
+    the hash and the reads slower by different factors, so that their times say nothing: under one, a single round holds
+    the statuses alone."""
+    bound_s, rounds = 0.003, []
+    end = time.monotonic() + 90
     with Person(server.base) as reading:
         one = reading.post("/api/gigs", gig(), 201).json["id"]
         with Reader(server.base, reading.token, f"/api/gigs/{one}") as reader:
@@ -72,10 +76,10 @@ def test_hundred_logins_beside_reads(server):
                     f"{100 / took:.0f} logins/s, memory +{memory_kib(server.pid) - memory} KiB")
                 assert set(statuses) == {200} and len(during) > 50
                 assert harness.sanitized() or memory_kib(server.pid) - memory < 2 * 19456 + 16 * 1024
-                if after < max(2 * before, bound_s):
+                if harness.sanitized() or after < max(2 * before, bound_s) or time.monotonic() > end:
                     break
     print(rounds[-1])
-    assert after < max(2 * before, bound_s), rounds
+    assert harness.sanitized() or after < max(2 * before, bound_s), rounds
 
 
 def test_more_logins_than_the_queue_are_refused_quickly(server):
