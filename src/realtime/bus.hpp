@@ -33,8 +33,8 @@ class Bus {
 /// commits.
 std::unique_ptr<Bus> make_postgres_bus(boost::asio::io_context& io, db::Client& database, const db::Options& options);
 
-/// By Redis' PUBLISH and SUBSCRIBE. `url`: redis://[:password@]host[:port][/database]. Throws std::invalid_argument when
-/// it cannot be read.
+/// By Redis' PUBLISH and SUBSCRIBE. `url`: redis://[:password@]host[:port][/database]. Throws std::invalid_argument
+/// when it cannot be read.
 std::unique_ptr<Bus> make_redis_bus(boost::asio::io_context& io, const std::string& url);
 
 }  // namespace hourz::realtime

@@ -2,8 +2,8 @@
 // answer and the errors, and from these come the dispatch, the check of every frame and the AsyncAPI document. One
 // EventBook a shard, since a handler's Deps hold what belongs to the shard's connections.
 //
-// A frame is `{"type": …, "id"?: …, "data": {…}}`; what is wrong with it is answered by an `error` event with the frame's
-// id, and the connection stays.
+// A frame is `{"type": …, "id"?: …, "data": {…}}`; what is wrong with it is answered by an `error` event with the
+// frame's id, and the connection stays.
 #pragma once
 #include <functional>
 #include <map>
@@ -121,6 +121,12 @@ class EventBook {
          [](reflect::SchemaBook& book) { return reflect::schema_of<D>(book); }});
   }
 
+  /// For the document alone: an event that somebody else than a room answers.
+  template <class D>
+  void declares(const ClientEvent& event) {
+    add({&event, {}, [](reflect::SchemaBook& book) { return reflect::schema_of<D>(book); }});
+  }
+
   /// Declares what the server sends, for the document.
   template <class D>
   void sends(const ServerEvent& event) {
@@ -137,8 +143,7 @@ class EventBook {
   std::vector<Sent> sent_;
 };
 
-/// What every socket has, whatever the rooms add: ready, error, going_away. Declared by the gateway.
-struct NoData {};
-BOOST_DESCRIBE_STRUCT(NoData, (), ())
+/// The AsyncAPI 3.0 document: the same constants and types that dispatch and check.
+boost::json::object asyncapi_document(const EventBook& book);
 
 }  // namespace hourz::realtime

@@ -2,9 +2,9 @@
 //
 // Ids are drawn before a commit and transaction numbers even earlier, so whoever reads "id > last" skips what commits
 // late. The feed goes by visibility instead: each look remembers its snapshot (pg_current_snapshot), and the next look
-// asks for rows that are visible now and were not then. A late commit is open in the old snapshot, so it is asked for by
-// name. Within one look rows are in order of id, which is order of commit for one topic, since whoever writes an event
-// holds its topic's row lock while the id is drawn. Purely about reading: who is woken when is the Node's.
+// asks for rows that are visible now and were not then. A late commit is open in the old snapshot, so it is asked for
+// by name. Within one look rows are in order of id, which is order of commit for one topic, since whoever writes an
+// event holds its topic's row lock while the id is drawn. Purely about reading: who is woken when is the Node's.
 #pragma once
 #include <string>
 #include <vector>

@@ -1,8 +1,8 @@
 // This server's part of the conversation: it tails the outbox, keeps the bus, and hands what it learns to every shard.
 //
 // Rooms register at start: on_event() for kinds of the outbox, on_said() for what travels by the bus alone. Both run on
-// the first shard and give back a Spread, which then runs on every shard, in the same order on each. Nothing here has to
-// be locked by a room. wake() after a commit costs an atomic when nobody is connected anywhere.
+// the first shard and give back a Spread, which then runs on every shard, in the same order on each. Nothing here has
+// to be locked by a room. wake() after a commit costs an atomic when nobody is connected anywhere.
 #pragma once
 #include <atomic>
 #include <boost/asio/io_context.hpp>
@@ -49,6 +49,8 @@ class Node {
   void on_met(std::function<void()> action);
   /// The shard's index. The first that is attached runs feed and bus.
   std::size_t attach(boost::asio::io_context& io, Hub& hub);
+  /// Of an attached shard; to be used on it.
+  Hub& hub(std::size_t shard);
 
   /// On the first shard. Without a bus this server is alone until it polls.
   void start(db::Client& database, std::unique_ptr<Bus> bus);
@@ -58,19 +60,21 @@ class Node {
   // --- from any thread ---
   /// Something with events has been committed.
   void wake();
+  /// Runs on the first shard.
+  void post(std::function<void()> work);
   /// Runs on every shard, after what was spread before.
   void spread(Spread work);
   /// Said to every server, this one included, soon and at most once; never stored. `data` is JSON.
   void say(std::string kind, std::string data);
   /// One more socket, or one less: a server without sockets reads the outbox once a second only.
   void count_socket(int change);
-  std::int64_t sockets() const { return sockets_.load(std::memory_order_relaxed); }
+  std::int64_t sockets() const;
+  /// Other servers on this database that were heard of in the last seconds.
+  std::int64_t peers() const;
 
   struct State;
 
  private:
-  std::atomic<std::int64_t> sockets_{0};
-  std::atomic<bool> woken_{false};  ///< a wake-up is on its way to the first shard
   std::shared_ptr<State> state_;
 };
 
@@ -78,8 +82,11 @@ class Node {
 /// theirs on some server has entered. Kept on the first shard, never stored.
 class Presence {
  public:
-  /// `changed` is called on the first shard's thread when a member's presence in a group changes for all servers.
-  Presence(Node& node, std::string kind, std::function<Spread(const Uuid& group, const Uuid& member, bool online)> changed);
+  /// What to spread when a member comes to a group or leaves it, seen over all servers.
+  using Changed = std::function<Spread(const Uuid& group, const Uuid& member, bool online)>;
+
+  /// `kind` is what its words on the bus are called. The node must live as long.
+  Presence(Node& node, std::string kind, Changed changed);
 
   /// One more connection here. From any thread.
   void enter(const Uuid& group, const Uuid& member);

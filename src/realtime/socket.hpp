@@ -21,19 +21,19 @@ using Awaitable = boost::asio::awaitable<T>;
 /// Why a socket is closed. 4000 to 4499: come back, after a pause with jitter; 4500 to 4999: do not.
 enum class CloseCode : std::uint16_t {
   normal = 1000,
-  going_away = 1001,      ///< the server is being stopped: come back
+  going_away = 1001,  ///< the server is being stopped: come back
   protocol_error = 1002,
-  unsupported = 1003,     ///< binary messages
-  bad_data = 1007,        ///< not UTF-8, or again and again not JSON
+  unsupported = 1003,  ///< binary messages
+  bad_data = 1007,     ///< not UTF-8, or again and again not JSON
   too_big = 1009,
   internal_error = 1011,
-  token_ended = 4401,     ///< come back with a fresh access token
-  too_slow = 4408,        ///< the outbox was full: come back and resume
-  silent = 4409,          ///< nothing was heard, not even a pong
-  resume = 4410,          ///< the server cannot promise gap-free delivery any more: come back and resume
-  too_fast = 4429,        ///< frames past the limit
-  unauthenticated = 4501, ///< no token was sent in time, or a wrong one
-  session_ended = 4503,   ///< logged out, password changed, account suspended
+  token_ended = 4401,      ///< come back with a fresh access token
+  too_slow = 4408,         ///< the outbox was full: come back and resume
+  silent = 4409,           ///< nothing was heard, not even a pong
+  resume = 4410,           ///< the server cannot promise gap-free delivery any more: come back and resume
+  too_fast = 4429,         ///< frames past the limit
+  unauthenticated = 4501,  ///< no token was sent in time, or a wrong one
+  session_ended = 4503,    ///< logged out, password changed, account suspended
 };
 
 /// A whole unmasked text frame as it goes over the wire, made once and shared by every connection that it goes to.
