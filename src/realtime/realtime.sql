@@ -23,3 +23,8 @@ ORDER BY f.id LIMIT :page
 -- its connections away to resume from the rows themselves.
 DELETE FROM outbox WHERE (transaction, id) IN (SELECT transaction, id FROM outbox ORDER BY transaction, id LIMIT 5000)
   AND at < now() - interval '5 minutes'
+
+-- name: realtime.notify
+-- What a server says to all. A statement alone, so that it commits at once: within a business transaction NOTIFY would
+-- have commits wait for each other.
+SELECT true AS said FROM pg_notify('hourz_bus', :text)
