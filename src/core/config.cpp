@@ -52,7 +52,7 @@ Setting url(std::string_view variable, std::string Config::*member, std::string_
   Setting setting = text(variable, member, meaning);
   setting.show = [member](const Config& config) {
     std::string shown = config.*member;
-    if (const auto at = shown.find('@'); at != std::string::npos) {
+    if (const auto at = shown.rfind('@'); at != std::string::npos) {
       const auto scheme = shown.find("://");
       const auto colon = shown.find(':', scheme == std::string::npos ? 0 : scheme + 3);
       if (colon != std::string::npos && colon < at) shown.replace(colon + 1, at - colon - 1, "********");
@@ -61,6 +61,18 @@ Setting url(std::string_view variable, std::string Config::*member, std::string_
       shown.replace(word + 9, shown.find_first_of(" &", word) - word - 9, "********");
     }
     return shown;
+  };
+  return setting;
+}
+
+Setting redis_url_setting() {
+  Setting setting = url("HOURZ_REDIS_URL", &Config::redis_url,
+                        "redis://[:password@]host[:port][/database] to carry what servers tell each other; empty: the "
+                        "database carries it");
+  setting.parse = [](Config& config, std::string_view value) -> std::optional<std::string> {
+    config.redis_url = value;
+    if (value.empty() || value.starts_with("redis://")) return {};
+    return "must be redis://[:password@]host[:port][/database]";
   };
   return setting;
 }
@@ -143,6 +155,7 @@ const std::vector<Setting>& table() {
           "the same database as its owner, for migrations; empty: HOURZ_DATABASE_URL"),
       text("HOURZ_POSTGRES_BIN", &Config::postgres_bin,
            "folder of the programs of PostgreSQL 15; empty: /usr/lib/postgresql/15/bin"),
+      redis_url_setting(),
       number("HOURZ_THREADS", &Config::threads, 0, 256, "I/O threads; 0: one a core"),
       number("HOURZ_READ_CONNECTIONS", &Config::read_connections, 1, 16, "pipelined connections for reads, per thread"),
       number("HOURZ_POOL_CONNECTIONS", &Config::pool_connections, 1, 500,
@@ -174,6 +187,10 @@ const std::vector<Setting>& table() {
              "as much); 0 shows true points to everybody"),
       choice("HOURZ_RATE_LIMIT", &Config::rate_limit, {"on", "off", "off-in-production-too"},
              "off lifts the rate limits; production takes only off-in-production-too for it"),
+      text("HOURZ_CORS_ORIGINS", &Config::cors_origins,
+           "origins, comma-separated and exact (https://app.example), whose pages may open sockets here besides the "
+           "server's own"),
+      number("HOURZ_SOCKETS_PER_USER", &Config::sockets_per_user, 1, 100'000, "open sockets of one account at most"),
       number("HOURZ_MAX_CONNECTIONS", &Config::max_connections, 1, 1'000'000, "open client connections at most"),
       number("HOURZ_IDLE_TIMEOUT_MS", &Config::idle_timeout_ms, 10, 3'600'000,
              "milliseconds that a connection may wait between two requests"),

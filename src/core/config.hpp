@@ -23,6 +23,7 @@ struct Config {
   std::string database_url;
   std::string migration_url;
   std::string postgres_bin;
+  std::string redis_url;
   std::int64_t threads = 0;
   std::int64_t read_connections = 2;
   std::int64_t pool_connections = 16;
@@ -41,6 +42,8 @@ struct Config {
   std::int64_t hash_queue = 256;
   std::int64_t location_blur_m = 200;
   std::string rate_limit = "on";
+  std::string cors_origins;
+  std::int64_t sockets_per_user = 20;
   std::int64_t max_connections = 10'000;
   std::int64_t idle_timeout_ms = 60'000;
   std::int64_t header_timeout_ms = 10'000;

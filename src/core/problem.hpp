@@ -19,6 +19,7 @@ namespace hourz {
   X(duplicate_parameter, 400, "A query parameter stands twice")                                   \
   X(invalid_cursor, 400, "The cursor is not one that this list gave")                             \
   X(invalid_idempotency_key, 400, "The idempotency key is not 1 to 255 visible characters")       \
+  X(unknown_event, 400, "There is no event of this type")                                         \
   X(unauthenticated, 401, "A valid access token is needed")                                       \
   X(invalid_credentials, 401, "Email or password is wrong")                                       \
   X(token_expired, 401, "The token has ended")                                                    \
@@ -27,6 +28,7 @@ namespace hourz {
   X(session_ended, 401, "The session has ended")                                                  \
   X(forbidden, 403, "This is not yours to do")                                                    \
   X(wrong_password, 403, "The current password is wrong")                                         \
+  X(foreign_origin, 403, "Pages of this origin may not open a socket here")                       \
   X(account_suspended, 403, "The account is suspended")                                           \
   X(not_found, 404, "There is no such thing")                                                     \
   X(method_not_allowed, 405, "The resource does not know this method")                            \
@@ -39,6 +41,11 @@ namespace hourz {
   X(gig_not_open, 409, "The gig is no longer open")                                               \
   X(gig_not_editable, 409, "The gig can be changed only while it is pending")                     \
   X(invalid_transition, 409, "The gig cannot go there from where it is")                          \
+  X(already_buddies, 409, "This person is among your buddies already")                            \
+  X(too_many_buddies, 409, "You have as many buddies as one can have")                            \
+  X(room_closed, 409, "The room is closed: it can be read, not written")                          \
+  X(not_joined, 409, "The connection has not joined the room")                                    \
+  X(too_many_rooms, 409, "The connection has joined as many rooms as it may")                     \
   X(idempotency_in_progress, 409, "The first request with this idempotency key is still running") \
   X(length_required, 411, "A Content-Length is needed")                                           \
   X(precondition_failed, 412, "The resource has changed since it was read")                       \
@@ -49,7 +56,10 @@ namespace hourz {
   X(misdirected_request, 421, "The request is for another host")                                  \
   X(validation_failed, 422, "Some fields are not valid")                                          \
   X(idempotency_key_reused, 422, "The idempotency key was used with another request")             \
+  X(self_buddy, 422, "Nobody can be their own buddy")                                             \
+  X(upgrade_required, 426, "The resource is a WebSocket of version 13")                           \
   X(rate_limited, 429, "Too many requests")                                                       \
+  X(too_many_sockets, 429, "There are as many sockets of this account as there may be")           \
   X(headers_too_large, 431, "The header section is too large")                                    \
   X(internal_error, 500, "Something went wrong on our side")                                      \
   X(not_implemented, 501, "The server does not know this method or transfer coding")              \

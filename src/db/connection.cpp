@@ -389,8 +389,17 @@ void Connection::drain() {
     asio::post(context_->io, [self = shared_from_this()] { self->drain(); });
     throw;
   }
+  take_notifications();
   if (state_ == State::ready && PQstatus(raw_) == CONNECTION_BAD) {
     close(ErrorKind::unavailable, PQerrorMessage(raw_));
+  }
+}
+
+void Connection::take_notifications() {
+  while (state_ == State::ready && on_notification) {
+    const std::unique_ptr<PGnotify, void (*)(void*)> notification(PQnotifies(raw_), PQfreemem);
+    if (!notification) return;
+    on_notification(notification->extra);
   }
 }
 

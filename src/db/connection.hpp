@@ -92,6 +92,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// Called once when a connection that was ready is gone.
   std::function<void(Connection&)> on_closed;
 
+  /// What a LISTEN of this connection brings, in the order of the commits. Must not throw; may close the connection.
+  std::function<void(std::string_view payload)> on_notification;
+
  private:
   enum class State { connecting, ready, closed };
 
@@ -125,6 +128,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void wait_readable();
   void on_readable();
   void drain();
+  void take_notifications();
   void take(PGresult* raw);
   void finish_front();
   bool send_again(Request& request);

@@ -25,6 +25,7 @@ struct Caller {
   Uuid user_id;
   Uuid session_id;
   Role role = Role::USER;
+  std::int64_t token_ends_s = 0;  ///< Unix seconds; what outlives a request ends with its token
 };
 
 class Call {

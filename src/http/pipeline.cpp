@@ -53,11 +53,13 @@ void check_charset(std::string_view field) {
   }
 }
 
-Problem to_problem(const db::Error& error, const PipelineParts& parts) {
+}  // namespace
+
+Problem to_problem(const db::Error& error, const ConstraintErrors& constraints) {
   switch (error.kind) {
     case db::ErrorKind::constraint: {
-      const auto known = parts.constraint_errors.find(error.constraint);
-      if (known != parts.constraint_errors.end()) return Problem(known->second);
+      const auto known = constraints.find(error.constraint);
+      if (known != constraints.end()) return Problem(known->second);
       return Problem(ErrorCode::internal_error);
     }
     case db::ErrorKind::unavailable:
@@ -73,8 +75,6 @@ Problem to_problem(const db::Error& error, const PipelineParts& parts) {
   }
   return Problem(ErrorCode::internal_error);
 }
-
-}  // namespace
 
 /// A request between admit() and respond().
 struct Pipeline::Ticket : Admission {
@@ -285,7 +285,7 @@ Awaitable<Admitted> Pipeline::admit(RequestHead head) {
     problem.emplace(std::move(thrown));
   } catch (const db::Error& error) {
     ticket->cause = error.statement + ": " + error.message;
-    problem.emplace(to_problem(error, parts_));
+    problem.emplace(to_problem(error, parts_.constraint_errors));
   } catch (const std::exception& error) {
     ticket->cause = error.what();
     problem.emplace(ErrorCode::internal_error);
@@ -337,7 +337,7 @@ Awaitable<void> Pipeline::attempt_with_key(Ticket& ticket, Call& call, std::stri
     refused.emplace(std::move(thrown));
   } catch (const db::Error& error) {
     if (error.kind != db::ErrorKind::constraint) throw;
-    refused.emplace(to_problem(error, parts_));
+    refused.emplace(to_problem(error, parts_.constraint_errors));
   } catch (Replay& known) {
     call.response = std::move(known.response);
     co_return;
@@ -364,7 +364,10 @@ Awaitable<void> Pipeline::attempt(Ticket& ticket, Call& call) {
     co_await ticket.bound->invoke(call);
     add_etag(call);
   }
-  if (call.transaction) co_await call.transaction->commit();
+  if (call.transaction) {
+    co_await call.transaction->commit();
+    if (parts_.changed) parts_.changed();
+  }
   for (const auto& action : call.after) action();
 }
 
@@ -414,7 +417,7 @@ Awaitable<Response> Pipeline::respond(std::unique_ptr<Admission> admission, std:
     } catch (const db::Error& error) {
       again = error.kind == db::ErrorKind::retryable && tries < attempts_at_most;
       ticket.cause = error.statement + ": " + error.message;
-      problem.emplace(to_problem(error, parts_));
+      problem.emplace(to_problem(error, parts_.constraint_errors));
     } catch (const std::exception& error) {
       ticket.cause = error.what();
       problem.emplace(ErrorCode::internal_error);

@@ -20,7 +20,14 @@ class Authenticator {
   virtual ~Authenticator() = default;
   /// Throws Problem: token_invalid, token_expired, session_ended; or db::Error.
   virtual Awaitable<Caller> authenticate(db::Client& database, std::string_view token) = 0;
+  /// Who bought a socket ticket, which is used up by this. Throws as authenticate().
+  virtual Awaitable<Caller> redeem(db::Client& database, std::string_view ticket) = 0;
+  /// Whether the caller's session is alive at this moment, asked of the database itself.
+  virtual Awaitable<bool> alive(db::Client& database, const Caller& caller) = 0;
 };
+
+/// Names of constraints that a request can break, and what the client hears.
+using ConstraintErrors = std::map<std::string, ErrorCode, std::less<>>;
 
 /// What the shards' pipelines share.
 struct PipelineParts {
@@ -28,7 +35,8 @@ struct PipelineParts {
   Metrics& metrics;
   RateLimiter& limiter;
   std::string fingerprint_key;                                      ///< for idempotency fingerprints
-  std::map<std::string, ErrorCode, std::less<>> constraint_errors;  ///< names of constraints that are a client's error
+  ConstraintErrors constraint_errors;
+  std::function<void()> changed;  ///< called after every commit, if set: others may have to hear of it
 };
 
 class Pipeline final : public Service {
@@ -56,6 +64,9 @@ class Pipeline final : public Service {
   struct Meters;
   std::unique_ptr<Meters> meters_;
 };
+
+/// What a client hears of a database's error.
+Problem to_problem(const db::Error& error, const ConstraintErrors& constraints);
 
 /// The problem document of an error.
 Response to_response(const Problem& problem, std::string_view request_id);

@@ -32,14 +32,15 @@ def test_kill_between_effect_and_answer(server):
     (seeker,) = people(server.base, 1)
     chance = random.Random(11)
     unanswered = stood = 0
-    usual_s = usual_time(server, seeker)
+    # The moment follows what was seen, up and down: it stays around the commit however fast or busy the machine is.
+    wait_s = usual_time(server, seeker)
     for n in range(rounds):
         key, title = str(uuid.uuid4()), f"Around the commit {n}"
         peer = Raw(server.address(), seeker.token)
         warm(peer)
         peer.send("POST", "/api/gigs", gig(title=title), Idempotency_Key=key)
         # Busy waiting is finer than any timer.
-        until = time.perf_counter() + chance.uniform(0.2, 1.5) * usual_s
+        until = time.perf_counter() + chance.uniform(0.5, 1.5) * wait_s
         while time.perf_counter() < until:
             pass
         server.kill()
@@ -47,7 +48,8 @@ def test_kill_between_effect_and_answer(server):
             answered = peer.read()[0]
         except (EOFError, OSError, AssertionError):
             answered = None
-            unanswered += 1
+        unanswered += answered is None
+        wait_s *= 1.25 if answered is None else 0.8
         peer.close()
         server.start()
         titles = f"SELECT count(*) FROM gigs WHERE title = '{title}'"
@@ -58,5 +60,5 @@ def test_kill_between_effect_and_answer(server):
             again = client.post("/api/gigs", gig(title=title), 201, Idempotency_Key=key)
             assert (again.headers.get("idempotency-replayed") == "true") == (before == 1)
         assert server.database().sql(titles) == [["1"]]
-    print(f"posting takes {usual_s * 1000:.1f} ms; {unanswered} of {rounds} unanswered, {stood} of them had happened")
-    assert 5 <= unanswered < rounds
+    print(f"killed about {wait_s * 1000:.1f} ms after sending; {unanswered} of {rounds} unanswered, {stood} of them had happened")
+    assert 5 <= unanswered <= rounds - 5

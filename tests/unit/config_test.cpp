@@ -49,11 +49,12 @@ TEST(ConfigTest, EveryFaultIsALine) {
                              {"HOURZ_ENVIRONMENT", "prod"},
                              {"HOURZ_THREADS", "two"},
                              {"HOURZ_SECRET", "short"},
+                             {"HOURZ_REDIS_URL", "rediss://h"},
                              {"HOURZ_TOKEN_KEYS", "nocolon"}});
-  EXPECT_EQ(lines.size(), 9U);
+  EXPECT_EQ(lines.size(), 10U);
   std::set<std::string> named;
   for (const std::string& line : lines) named.insert(line.substr(0, line.find(':')));
-  EXPECT_EQ(named.size(), 9U);
+  EXPECT_EQ(named.size(), 10U);
   for (const char* bad : {"", " 8000", "8000 ", "+8000", "-1", "8e3", "0x50", "99999999999999999999"}) {
     EXPECT_EQ(faults({{"HOURZ_LISTEN_PORT", bad}}).size(), 1U) << bad;
   }
@@ -96,6 +97,7 @@ TEST(ConfigTest, SecretsAreNeverShown) {
   const Config config = load_config({{"HOURZ_SECRET", random_secret},
                                      {"HOURZ_TOKEN_KEYS", "a:" + random_secret},
                                      {"HOURZ_DATABASE_URL", "postgresql://ann:pa55word@db.example/hourz"},
+                                     {"HOURZ_REDIS_URL", "redis://:pa55word@pa55word@redis.example:6379/1"},
                                      {"HOURZ_MIGRATION_URL", "host=db user=owner password=pa55word dbname=hourz"}});
   std::set<std::string_view> variables;
   for (const SettingInfo& setting : settings_of(config)) {

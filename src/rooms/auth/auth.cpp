@@ -84,6 +84,24 @@ const db::Query<db::Nothing, SessionEnd> end_session{sql::end_session};
 const db::Query<db::Nothing, SessionEnd> end_others{sql::end_others};
 const db::Query<SessionRow, SessionPage> select_sessions{sql::sessions};
 const db::Query<db::Nothing> purge{sql::purge_sessions};
+const db::Query<db::Nothing> purge_tickets{sql::purge_tickets};
+
+struct TicketRow {
+  db::Bytes hash;
+  Uuid user_id, session_id;
+  Timestamp token_ends;
+  double lasts_s;
+};
+BOOST_DESCRIBE_STRUCT(TicketRow, (), (hash, user_id, session_id, token_ends, lasts_s))
+
+struct TicketHolder {
+  Uuid user_id, session_id;
+  Timestamp token_ends;
+};
+BOOST_DESCRIBE_STRUCT(TicketHolder, (), (user_id, session_id, token_ends))
+
+const db::Query<db::Nothing, TicketRow> sell_ticket{sql::sell_ticket};
+const db::Query<TicketHolder, db::Bytes> redeem_ticket{sql::redeem_ticket};
 
 // --- bodies ----------------------------------------------------------------------------------------------------------
 
@@ -444,6 +462,36 @@ constexpr Endpoint read_me{.method = Method::get,
 
 Awaitable<users::User> get_me(Deps&, Call& call) { co_return co_await users::own(call.db(), call.user()); }
 
+constexpr std::int64_t ticket_lasts_s = 30;
+
+struct SocketTicket {
+  static constexpr bool is_answer = true;
+  static constexpr std::array notes{Note{"expires_in", "seconds; good for one socket"}};
+  std::string ticket;
+  std::int64_t expires_in;
+};
+BOOST_DESCRIBE_STRUCT(SocketTicket, (), (ticket, expires_in))
+
+constexpr Endpoint socket_ticket{
+    .method = Method::post,
+    .path = "/api/ws/ticket",
+    .name = "auth.socket_ticket",
+    .summary = "A ticket to open one WebSocket with",
+    .description =
+        "For `GET /ws?ticket=…`, where a browser cannot send a header. The socket ends with the token that "
+        "the ticket was asked for with.",
+    .effect = Effect::change,
+    .idempotent = false};
+
+Awaitable<SocketTicket> post_ticket(Deps&, Call& call) {
+  const std::string ticket = to_base64url(random_bytes(24));
+  const http::Caller& caller = *call.caller;
+  const TicketRow row{db::Bytes{std::string(as_text(sha256(ticket)))}, caller.user_id, caller.session_id,
+                      Timestamp{caller.token_ends_s * 1'000'000}, static_cast<double>(ticket_lasts_s)};
+  co_await db::run_last(call.db(), sell_ticket, row);
+  co_return SocketTicket{ticket, ticket_lasts_s};
+}
+
 }  // namespace
 
 void install(http::Router& router, Deps& deps) {
@@ -458,6 +506,7 @@ void install(http::Router& router, Deps& deps) {
   router.add(change_password, put_password, deps);
   router.add(profile_setup, put_profile_setup, deps);
   router.add(read_me, get_me, deps);
+  router.add(socket_ticket, post_ticket, deps);
 }
 
 Awaitable<http::Caller> SessionAuthenticator::authenticate(db::Client& database, std::string_view token) {
@@ -486,12 +535,37 @@ Awaitable<http::Caller> SessionAuthenticator::authenticate(db::Client& database,
   const auto session = co_await db::maybe(database.reads(), check_session, of);
   if (!session) throw Problem(ErrorCode::session_ended);
   if (session->suspended) throw Problem(ErrorCode::account_suspended);
-  const http::Caller caller{claims.user_id, claims.session_id, session->role};
+  const http::Caller caller{claims.user_id, claims.session_id, session->role, claims.expires_at};
   if (cache_.size() >= cache_bound) cache_.clear();
   cache_[std::move(key)] = {caller, claims.expires_at, revocation, moment + std::chrono::seconds(1)};
   co_return caller;
 }
 
-Awaitable<std::int64_t> purge_sessions(db::Executor& db) { co_return co_await db::run(db, purge); }
+Awaitable<http::Caller> SessionAuthenticator::redeem(db::Client& database, std::string_view ticket) {
+  const std::string hash(as_text(sha256(ticket)));
+  // A statement of its own, and so committed, whatever becomes of the caller.
+  const auto transaction = database.begin();
+  const auto holder = co_await db::maybe_last(*transaction, redeem_ticket, db::Bytes{hash});
+  co_await transaction->commit();
+  if (!holder) throw Problem(ErrorCode::token_invalid, "The ticket is not valid.");
+  http::Caller caller{holder->user_id, holder->session_id, http::Role::USER,
+                      holder->token_ends.microseconds / 1'000'000};
+  const auto session =
+      co_await db::maybe(database.reads(), check_session, SessionOf{caller.session_id, caller.user_id});
+  if (!session) throw Problem(ErrorCode::session_ended);
+  if (session->suspended) throw Problem(ErrorCode::account_suspended);
+  caller.role = session->role;
+  co_return caller;
+}
+
+Awaitable<bool> SessionAuthenticator::alive(db::Client& database, const http::Caller& caller) {
+  const auto session =
+      co_await db::maybe(database.reads(), check_session, SessionOf{caller.session_id, caller.user_id});
+  co_return session && !session->suspended;
+}
+
+Awaitable<std::int64_t> purge_sessions(db::Executor& db) {
+  co_return std::max(co_await db::run(db, purge), co_await db::run(db, purge_tickets));
+}
 
 }  // namespace hourz::auth

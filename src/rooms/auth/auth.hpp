@@ -52,6 +52,8 @@ class SessionAuthenticator final : public http::Authenticator {
   SessionAuthenticator(const Tokens& tokens, const Revocations& revocations)
       : tokens_(tokens), revocations_(revocations) {}
   Awaitable<http::Caller> authenticate(db::Client& database, std::string_view token) override;
+  Awaitable<http::Caller> redeem(db::Client& database, std::string_view ticket) override;
+  Awaitable<bool> alive(db::Client& database, const http::Caller& caller) override;
 
  private:
   /// What a token was found to say. Kept for a second, so that a session that another server ended does not live on,
@@ -73,7 +75,7 @@ class SessionAuthenticator final : public http::Authenticator {
   std::unordered_map<std::string, Entry, TokenHash, std::equal_to<>> cache_;  ///< by the whole token; emptied when full
 };
 
-/// Deletes sessions that ended long ago; for the jobs.
+/// Deletes sessions that ended long ago and tickets that nobody used; for the jobs.
 Awaitable<std::int64_t> purge_sessions(db::Executor& db);
 
 }  // namespace hourz::auth

@@ -9,7 +9,9 @@ WITH surplus AS (
   UPDATE sessions SET ended_at = now(), end_reason = 'too_many'
   WHERE id IN (SELECT id FROM sessions WHERE ended_at IS NULL AND id IN
                  (SELECT id FROM sessions WHERE user_id = :user_id AND ended_at IS NULL ORDER BY id DESC OFFSET 99)
-               FOR UPDATE SKIP LOCKED))
+               FOR UPDATE SKIP LOCKED)
+  RETURNING id),
+told AS (INSERT INTO outbox (kind, topic) SELECT 'session.ended', id FROM surplus)
 INSERT INTO sessions (id, user_id, user_agent, ip, expires_at)
 SELECT :id, id, :user_agent, :ip, now() + make_interval(secs => :lasts_s) FROM users
 WHERE id = :user_id AND password_hash = :verified FOR SHARE
@@ -34,14 +36,18 @@ UPDATE sessions SET counter = counter + 1, last_used_at = now(), expires_at = no
 WHERE id = :session_id
 
 -- name: auth.end_session
--- Of this user alone; ending what has ended changes nothing.
-UPDATE sessions SET ended_at = now(), end_reason = :reason
-WHERE id = :session_id AND user_id = :user_id AND ended_at IS NULL
+-- Of this user alone; ending what has ended changes nothing. Open sockets hear of it by the outbox.
+WITH ended AS (
+  UPDATE sessions SET ended_at = now(), end_reason = :reason
+  WHERE id = :session_id AND user_id = :user_id AND ended_at IS NULL RETURNING id)
+INSERT INTO outbox (kind, topic) SELECT 'session.ended', id FROM ended
 
 -- name: auth.end_others
 -- All sessions of the user but this one.
-UPDATE sessions SET ended_at = now(), end_reason = :reason
-WHERE user_id = :user_id AND id <> :session_id AND ended_at IS NULL
+WITH ended AS (
+  UPDATE sessions SET ended_at = now(), end_reason = :reason
+  WHERE user_id = :user_id AND id <> :session_id AND ended_at IS NULL RETURNING id)
+INSERT INTO outbox (kind, topic) SELECT 'session.ended', id FROM ended
 
 -- name: auth.sessions
 -- The user's live sessions, newest first; ids are in order of time.
@@ -53,3 +59,16 @@ ORDER BY s.id DESC LIMIT :page
 -- Sessions are kept for 30 days after their last token's end, for whoever looks into a theft.
 DELETE FROM sessions WHERE id IN
   (SELECT id FROM sessions WHERE expires_at < now() - interval '30 days' LIMIT 1000)
+
+-- name: auth.sell_ticket
+-- Good for one socket within 30 seconds; only its hash is stored.
+INSERT INTO socket_tickets (hash, user_id, session_id, token_ends, expires_at)
+VALUES (:hash, :user_id, :session_id, :token_ends, now() + make_interval(secs => :lasts_s))
+
+-- name: auth.redeem_ticket
+-- Used up by being read, whether its session is still alive or not.
+DELETE FROM socket_tickets WHERE hash = :hash AND expires_at > now() RETURNING user_id, session_id, token_ends
+
+-- name: auth.purge_tickets
+-- Those that nobody used.
+DELETE FROM socket_tickets WHERE hash IN (SELECT hash FROM socket_tickets WHERE expires_at < now() LIMIT 1000)

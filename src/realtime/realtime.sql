@@ -1,0 +1,30 @@
+-- name: realtime.now
+-- Where a server that starts, or that was away for too long, begins to read.
+SELECT pg_current_snapshot()::text AS snapshot
+
+-- name: realtime.tail
+-- What became visible after the snapshot `previous`: rows of transactions that began after it, and rows of those that
+-- were open in it. Neither order of ids nor order of transaction numbers is order of commit; being visible is. Further
+-- pages of a long catch-up name the first page's snapshot in `upto`, so that they show what it saw and no more.
+WITH seen AS MATERIALIZED (
+  SELECT :previous::text::pg_snapshot AS previous, pg_current_snapshot() AS current,
+         nullif(:upto::text, '')::pg_snapshot AS upto),
+fresh AS (
+  SELECT o.* FROM seen, outbox o WHERE o.transaction >= pg_snapshot_xmax(seen.previous)
+  UNION ALL
+  SELECT o.* FROM seen, LATERAL pg_snapshot_xip(seen.previous) AS open (transaction), outbox o
+  WHERE o.transaction = open.transaction)
+SELECT seen.current::text AS snapshot, f.id, f.kind, f.topic, f.number, f.note
+FROM seen LEFT JOIN fresh f ON f.id > :after_id AND (seen.upto IS NULL OR pg_visible_in_snapshot(f.transaction, seen.upto))
+ORDER BY f.id LIMIT :page
+
+-- name: realtime.purge
+-- Oldest first by the primary key. What a server has not read after five minutes it does not read any more: it sends
+-- its connections away to resume from the rows themselves.
+DELETE FROM outbox WHERE (transaction, id) IN (SELECT transaction, id FROM outbox ORDER BY transaction, id LIMIT 5000)
+  AND at < now() - interval '5 minutes'
+
+-- name: realtime.notify
+-- What a server says to all. A statement alone, so that it commits at once: within a business transaction NOTIFY would
+-- have commits wait for each other.
+SELECT true AS said FROM pg_notify('hourz_bus', :text)
