@@ -195,7 +195,7 @@ def write_requests(path: pathlib.Path, requests: list[bytes]) -> pathlib.Path:
 
 def start_wrk(port: int, requests: pathlib.Path, connections: int, seconds: float) -> subprocess.Popen:
     return subprocess.Popen(
-        ["wrk", "-t", str(min(2, connections)), "-c", str(connections), "-d", f"{seconds:g}s", "--timeout", "10s",
+        ["wrk", "-t", str(min(2, connections)), "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "--timeout", "10s",
          "-s", str(HERE / "requests.lua"), f"http://127.0.0.1:{port}"],
         env={**os.environ, "BENCH_REQUESTS": str(requests)}, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
