@@ -27,7 +27,7 @@ struct Limits {
   std::uint32_t requests_per_connection = 100'000;   ///< then `Connection: close`
   std::chrono::milliseconds idle_timeout{60'000};    ///< between two requests
   std::chrono::milliseconds header_timeout{10'000};  ///< from a head's first byte to its last
-  std::chrono::milliseconds body_timeout{15'000};    ///< for the whole of a body of up to 1 MiB
+  std::chrono::milliseconds body_timeout{15'000};    ///< for the whole of a body of up to 1 MiB, or a message
   std::chrono::milliseconds write_timeout{15'000};   ///< for a whole answer
 
   std::size_t message_bytes = 64 * 1024;   ///< of a WebSocket message, all fragments together
@@ -59,7 +59,7 @@ class Server {
     std::int64_t outbox_bytes = 0;   ///< queued on them, a shared frame counted on each
     std::uint64_t frames_in = 0;
     std::uint64_t frames_out = 0;  ///< whole frames taken by the kernel
-    std::uint64_t too_slow = 0;    ///< WebSockets cut for their full outbox
+    std::uint64_t too_slow = 0;    ///< WebSockets closed for their full or unread outbox
   };
 
   /// `shards` has at least one; its first shard accepts for all.

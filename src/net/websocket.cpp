@@ -100,11 +100,12 @@ class WebSocket final : public Connection, public realtime::Wire, public std::en
   Clock::time_point heard_;  ///< the last byte from the peer
   Clock::time_point moved_;  ///< the last byte that the kernel took, or the wait for it began
   Clock::time_point ping_at_;
-  Clock::time_point cut_at_;         ///< once closing
-  std::size_t read_closing_ = 0;     ///< bytes, once closing
-  std::uint64_t pong_ = UINT64_MAX;  ///< its number in the outbox
-  bool waiting_ = false;             ///< for the kernel to take more
-  bool opened_ = false;              ///< the session knows its wire
+  Clock::time_point part_since_ = Clock::time_point::max();  ///< a message has been in parts, as the tick saw it
+  Clock::time_point cut_at_;                                 ///< once closing
+  std::size_t read_closing_ = 0;                             ///< bytes, once closing
+  std::uint64_t pong_ = UINT64_MAX;                          ///< its number in the outbox
+  bool waiting_ = false;                                     ///< for the kernel to take more
+  bool opened_ = false;                                      ///< the session knows its wire
   bool receiving_ = false;
   bool closing_ = false;      ///< our close frame is queued or sent; nothing is queued behind it
   bool close_sent_ = false;   ///< to the last byte
@@ -245,6 +246,14 @@ void WebSocket::expire() {
   if (!opened_) return;
   session_->tick();
   if (closing_ || !socket.is_open()) return;
+  if (!reader_.holds_part()) {
+    part_since_ = Clock::time_point::max();
+  } else if (part_since_ == Clock::time_point::max()) {
+    part_since_ = now;
+  } else if (now - part_since_ >= limits_.body_timeout) {
+    begin_close(static_cast<std::uint16_t>(CloseCode::too_slow), "The message took too long to arrive.", Wait::drop);
+    return;
+  }
   if (waiting_ && now - moved_ >= limits_.stall_timeout) {
     close(CloseCode::too_slow, "Nothing was read for long.");
   } else if (!receiving_ && now - heard_ >= limits_.silence) {  // while it receives, nothing is listened to
@@ -269,6 +278,7 @@ void WebSocket::open() {
 
 asio::awaitable<void> WebSocket::receive(std::string text) {
   receiving_ = true;
+  part_since_ = Clock::time_point::max();
   try {
     co_await session_->receive(std::move(text));
   } catch (...) {
@@ -290,6 +300,7 @@ void WebSocket::handle(FrameEvent event) {
       if (!closing_) pong(event.payload);
       break;
     case Kind::binary:
+      part_since_ = Clock::time_point::max();
       if (!closing_) session_->receive_binary();
       break;
     case Kind::close:

@@ -6,6 +6,7 @@ waited for, and a socket that should have been closed shows "close 1000" instead
 
 import asyncio
 import os
+import select
 import socket
 import struct
 import threading
@@ -349,6 +350,21 @@ def test_stalled_reader_below_the_bound():
                 good.expect("text")
             wait_for(lambda: figures(own.address)["too_slow"] == 1, "the stalled one was told")
             wait_for(lambda: figures(own.address)["sessions"] == 2, "the stalled one was cut")
+
+
+def test_part_of_a_message_is_not_kept_for_ever():
+    """Pings do not keep half a message alive; a whole one in between does."""
+    with Probe(body_ms=1500, threads=1) as own, Socket(own.address) as half, Socket(own.address) as busy:
+        half.send(frame(1, "x" * 60_000))
+        began = time.monotonic()
+        while time.monotonic() - began < 3.5:
+            half.send(frame(PING))
+            busy.send(frame(1, "a"), frame(0x80, "b"), frame(1, "c"))
+            assert busy.expect("text") == b"ab"
+            busy.send(frame(0x80, "d"))
+            assert busy.expect("text") == b"cd"
+            select.select([], [], [], 0.05)
+        assert half.told()[-1] == "close 4408"
 
 
 def test_a_frame_past_the_bound_goes_alone():
