@@ -1,9 +1,12 @@
 // A server with nothing behind it: src/net with a small fixed service, so that framing, limits, timeouts and draining
-// are tested, measured and run under sanitizers without a database. Prints `port N` once it listens and `drained` at
-// its end; SIGTERM drains. Each limit is set by an environment variable, named in main().
+// are tested, measured and run under sanitizers without a database. /ws is a WebSocket that does as its messages say.
+// Prints `port N` once it listens and `drained` at its end; SIGTERM drains. Each limit is set by an environment
+// variable, named in main().
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -144,6 +147,138 @@ class Probe final : public http::Service {
   http::Response refuse(int status, std::string_view detail) override { return problem(status, detail); }
 };
 
+// ---- WebSockets -----------------------------------------------------------------------------------------------------
+
+/// The number behind `name=` in a target, or `fallback`.
+long parameter(std::string_view target, std::string_view name, long fallback) {
+  const std::size_t at = target.find(std::string(name) + "=");
+  return at == std::string_view::npos ? fallback : std::atol(std::string(target.substr(at + name.size() + 1)).c_str());
+}
+
+std::atomic<int> sessions_alive = 0;
+std::atomic<net::Server*> running_server = nullptr;
+
+/// What it is told, a message a line: `flood COUNT SIZE` sends frames, `all COUNT SIZE` sends them to every socket of
+/// the shard, `close CODE REASON` closes, `slow MS` waits, `ticks` and `figures` tell numbers; all else is echoed.
+class ProbeSession final : public realtime::Session {
+ public:
+  ProbeSession(std::vector<ProbeSession*>& others, std::string_view target)
+      : others_(others),
+        frames_(parameter(target, "frames", -1)),
+        binaries_(parameter(target, "binaries", 2)),
+        stays_(parameter(target, "stay", 0) != 0),
+        greets_(parameter(target, "greet", 0)) {
+    ++sessions_alive;
+    others_.push_back(this);
+  }
+  ~ProbeSession() override {
+    if (receiving_) std::abort();
+    std::erase(others_, this);
+    --sessions_alive;
+  }
+
+  void opened(realtime::Wire& wire) override {
+    wire_ = &wire;
+    for (long i = 0; i < greets_; ++i) wire.send(realtime::text_frame("hello " + std::to_string(i)));
+  }
+
+  realtime::Awaitable<void> receive(std::string message) override {
+    if (receiving_) std::abort();
+    receiving_ = true;
+    unsigned long a = 0;
+    unsigned long b = 0;
+    if (std::sscanf(message.c_str(), "flood %lu %lu", &a, &b) == 2) {
+      const realtime::Frame frame = realtime::text_frame(std::string(b, 'f'));
+      for (unsigned long i = 0; i < a; ++i) wire_->send(frame);
+    } else if (std::sscanf(message.c_str(), "all %lu %lu", &a, &b) == 2) {
+      const realtime::Frame frame = realtime::text_frame(std::string(b, 'a'));
+      for (unsigned long i = 0; i < a; ++i) {
+        for (ProbeSession* other : others_) other->wire_->send(frame);
+      }
+    } else if (std::sscanf(message.c_str(), "close %lu", &a) == 1) {
+      const std::size_t reason = message.find(' ', 6);
+      wire_->close(static_cast<realtime::CloseCode>(a),
+                   reason == std::string::npos ? std::string_view() : std::string_view(message).substr(reason + 1));
+      wire_->send(realtime::text_frame("too late"));
+    } else if (std::sscanf(message.c_str(), "slow %lu", &a) == 1) {
+      asio::steady_timer timer(co_await asio::this_coro::executor, std::chrono::milliseconds(a));
+      co_await timer.async_wait(asio::use_awaitable);
+      wire_->send(realtime::text_frame("slow"));
+    } else if (message == "ticks") {
+      wire_->send(realtime::text_frame(std::to_string(ticks_)));
+    } else if (message == "throw") {
+      receiving_ = false;
+      throw std::runtime_error("thrown");
+    } else if (message == "figures") {
+      const auto figures = running_server.load()->figures();
+      wire_->send(realtime::text_frame(std::to_string(figures.open) + " " + std::to_string(figures.sockets) + " " +
+                                       std::to_string(figures.outbox_bytes) + " " + std::to_string(figures.frames_in) +
+                                       " " + std::to_string(figures.frames_out) + " " +
+                                       std::to_string(figures.too_slow) + " " + std::to_string(sessions_alive)));
+    } else {
+      wire_->send(realtime::text_frame(message));
+    }
+    receiving_ = false;
+  }
+
+  void receive_binary() override {
+    wire_->send(realtime::text_frame("binary"));
+    if (--binaries_ == 0) wire_->close(realtime::CloseCode::unsupported, "Text only.");
+  }
+
+  bool admit_frame() override {
+    if (frames_ < 0 || frames_-- > 0) return true;
+    wire_->close(realtime::CloseCode::too_fast, "Too many frames.");
+    return false;
+  }
+
+  void tick() override { ++ticks_; }
+
+  void going_away() override {
+    if (!stays_) wire_->close(realtime::CloseCode::going_away, "The server is being stopped.");
+  }
+
+ private:
+  std::vector<ProbeSession*>& others_;  ///< of the shard
+  realtime::Wire* wire_ = nullptr;
+  long frames_;    ///< still admitted; negative: any number
+  long binaries_;  ///< until it has had enough
+  bool stays_;
+  long greets_;
+  bool receiving_ = false;
+  int ticks_ = 0;
+};
+
+/// /ws, with numbers in its query: `refuse=STATUS`, `wait=MS` before it opens, `named=1` for a subprotocol, and what
+/// ProbeSession takes.
+class ProbeGateway final : public realtime::Gateway {
+ public:
+  bool serves(std::string_view target) const override { return target == "/ws" || target.starts_with("/ws?"); }
+
+  realtime::Awaitable<realtime::Opening> open(http::RequestHead head) override {
+    realtime::Opening opening;
+    if (const long wait_ms = parameter(head.target, "wait", 0); wait_ms > 0) {
+      asio::steady_timer timer(co_await asio::this_coro::executor, std::chrono::milliseconds(wait_ms));
+      co_await timer.async_wait(asio::use_awaitable);
+    }
+    const auto status = static_cast<int>(parameter(head.target, "refuse", 0));
+    if (status != 0) {
+      opening.refusal = problem(status, "Not for you.");
+      co_return opening;
+    }
+    if (parameter(head.target, "named", 0) != 0) opening.subprotocol = "hourz.1";
+    opening.session = std::make_unique<ProbeSession>(sessions_, head.target);
+    co_return opening;
+  }
+
+  http::Response refuse(const http::RequestHead&, int status, std::string_view detail) override {
+    return problem(status, detail);
+  }
+
+ private:
+  std::vector<ProbeSession*> sessions_;
+};
+
 long setting(const char* name, long fallback) {
   const char* value = std::getenv(name);
   return value == nullptr ? fallback : std::atol(value);
@@ -160,19 +295,27 @@ int main() {
   limits.header_timeout = std::chrono::milliseconds(setting("PROBE_HEADER_MS", 10'000));
   limits.body_timeout = std::chrono::milliseconds(setting("PROBE_BODY_MS", 15'000));
   limits.write_timeout = std::chrono::milliseconds(setting("PROBE_WRITE_MS", 15'000));
+  limits.outbox_bytes = static_cast<std::size_t>(setting("PROBE_OUTBOX_BYTES", 1024 * 1024));
+  limits.outbox_frames = static_cast<std::size_t>(setting("PROBE_OUTBOX_FRAMES", 512));
+  limits.ping_interval = std::chrono::milliseconds(setting("PROBE_PING_MS", 30'000));
+  limits.silence = std::chrono::milliseconds(setting("PROBE_SILENCE_MS", 75'000));
+  limits.stall_timeout = std::chrono::milliseconds(setting("PROBE_STALL_MS", 30'000));
+  limits.close_timeout = std::chrono::milliseconds(setting("PROBE_CLOSE_MS", 1'000));
   const std::chrono::milliseconds drain_time(setting("PROBE_DRAIN_MS", 5'000));
 
   std::vector<std::unique_ptr<asio::io_context>> contexts;
   std::vector<Probe> services(threads);
+  std::vector<ProbeGateway> gateways(threads);
   std::vector<net::Shard> shards;
   for (std::size_t i = 0; i < threads; ++i) {
     contexts.push_back(std::make_unique<asio::io_context>(1));
-    shards.push_back({contexts.back().get(), &services[i]});
+    shards.push_back({contexts.back().get(), &services[i], &gateways[i]});
   }
   std::vector<asio::executor_work_guard<asio::io_context::executor_type>> guards;
   for (auto& context : contexts) guards.push_back(asio::make_work_guard(*context));
 
   net::Server server(shards, limits);
+  running_server = &server;
   if (const char* name = std::getenv("PROBE_AUTHORITY")) server.allow_authorities({name});
   server.listen("127.0.0.1", static_cast<std::uint16_t>(setting("PROBE_PORT", 0)));
 
@@ -198,9 +341,10 @@ int main() {
   contexts[0]->run();
   for (std::thread& thread : crew) thread.join();
   const auto figures = server.figures();
-  std::printf("left=%lld accepted=%llu refused=%llu accept_errors=%llu bad_requests=%llu\n",
+  std::printf("left=%lld accepted=%llu refused=%llu accept_errors=%llu bad_requests=%llu sockets=%lld sessions=%d\n",
               static_cast<long long>(figures.open), static_cast<unsigned long long>(figures.accepted),
               static_cast<unsigned long long>(figures.refused), static_cast<unsigned long long>(figures.accept_errors),
-              static_cast<unsigned long long>(figures.bad_requests));
-  return 0;
+              static_cast<unsigned long long>(figures.bad_requests), static_cast<long long>(figures.sockets),
+              sessions_alive.load());
+  return sessions_alive == 0 && figures.sockets == 0 && figures.outbox_bytes == 0 ? 0 : 3;
 }

@@ -58,6 +58,9 @@ class FrameReader {
   /// Whether a close or fault was given.
   bool ended() const { return ended_; }
 
+  /// Whether a message has begun and is not whole yet: what is here of it takes memory.
+  bool holds_part() const { return message_opcode_ != 0 && !ended_; }
+
  private:
   enum Opcode : std::uint8_t { continuation = 0, text = 1, binary = 2, close = 8, ping = 9, pong = 10 };
 

@@ -1,5 +1,6 @@
 #include "net/server.hpp"
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -23,6 +24,7 @@ constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 constexpr auto tick_interval = 100ms;
 constexpr auto accept_pause = 100ms;
 constexpr auto drain_poll = 5ms;
+constexpr std::size_t flush_step = 128;
 
 /// A peer that went before it was accepted; the next one may be fine. All else (no descriptors, no memory) lasts for a
 /// while, and asking again at once would only burn the processor.
@@ -38,6 +40,27 @@ bool peer_gone(const error_code& ec) {
 
 }  // namespace
 
+// ---- a connection -----------------------------------------------------------------------------------------------
+
+void Connection::expire() {
+  error_code ec;
+  // A reader is woken to answer 408; a second time, or with an answer half sent, there is nothing left to say.
+  const bool may_answer = phase == Phase::head || phase == Phase::body;
+  if (may_answer && !expired) {
+    socket.cancel(ec);
+  } else {
+    socket.close(ec);
+  }
+  expired = true;
+  deadline = Clock::time_point::max();
+}
+
+void Connection::leave() {
+  error_code ec;
+  // Bytes that have arrived but not been read are a request in flight.
+  if (phase == Phase::idle && socket.available(ec) == 0) socket.close(ec);
+}
+
 // ---- a shard ----------------------------------------------------------------------------------------------------
 
 void ShardContext::add(Connection& connection) {
@@ -50,6 +73,33 @@ void ShardContext::remove(Connection& connection) {
   connections_.back()->index = connection.index;
   connections_[connection.index] = connections_.back();
   connections_.pop_back();
+  if (connection.dirty) std::ranges::replace(dirty_, &connection, nullptr);
+}
+
+void ShardContext::flush_soon(Connection& connection) {
+  if (connection.dirty) return;
+  connection.dirty = true;
+  dirty_.push_back(&connection);
+  if (dirty_.size() > 1) return;  // asked for already
+  asio::post(executor, [self = shared_from_this()] { self->flush_some(); });
+}
+
+/// A part of them, so that others get their turn in a fan-out to thousands.
+void ShardContext::flush_some() {
+  const std::size_t end = std::min(dirty_.size(), flushed_ + flush_step);
+  while (flushed_ < end) {
+    Connection* const connection = dirty_[flushed_++];
+    if (connection == nullptr) continue;
+    connection->dirty = false;
+    dirty_[flushed_ - 1] = nullptr;
+    connection->flush();
+  }
+  if (flushed_ < dirty_.size()) {
+    asio::post(executor, [self = shared_from_this()] { self->flush_some(); });
+    return;
+  }
+  dirty_.clear();
+  flushed_ = 0;
 }
 
 void ShardContext::start_tick() {
@@ -62,29 +112,15 @@ void ShardContext::start_tick() {
 
 void ShardContext::on_tick() {
   const Clock::time_point now = Clock::now();
-  for (Connection* connection : connections_) {
-    if (connection->deadline > now) continue;
-    error_code ec;
-    // A reader is woken to answer 408; a second time, or with an answer half sent, there is nothing left to say.
-    const bool may_answer = connection->phase == Phase::head || connection->phase == Phase::body;
-    if (may_answer && !connection->expired) {
-      connection->socket.cancel(ec);
-    } else {
-      connection->socket.close(ec);
-    }
-    connection->expired = true;
-    connection->deadline = Clock::time_point::max();
+  for (std::size_t i = 0; i < connections_.size(); ++i) {
+    if (connections_[i]->deadline <= now) connections_[i]->expire();
   }
   ticking_ = false;
   if (!connections_.empty()) start_tick();
 }
 
-void ShardContext::close_idle() {
-  for (Connection* connection : connections_) {
-    error_code ec;
-    // Bytes that have arrived but not been read are a request in flight.
-    if (connection->phase == Phase::idle && connection->socket.available(ec) == 0) connection->socket.close(ec);
-  }
+void ShardContext::leave() {
+  for (std::size_t i = 0; i < connections_.size(); ++i) connections_[i]->leave();
 }
 
 void ShardContext::close_all() {
@@ -165,7 +201,7 @@ asio::awaitable<void> Server::State::drain(std::shared_ptr<State> self, std::chr
   error_code ignored;
   self->acceptor.close(ignored);
   for (const auto& shard : self->shards) {
-    asio::post(shard->executor, [shard] { shard->close_idle(); });
+    asio::post(shard->executor, [shard] { shard->leave(); });
   }
   asio::steady_timer poll(self->acceptor.get_executor());
   while (self->common->open.load() > 0 && Clock::now() < end) {
@@ -219,8 +255,20 @@ void Server::drain(std::chrono::milliseconds deadline, std::function<void()> don
 
 Server::Figures Server::figures() const {
   const Common& common = *state_->common;
-  return {common.accepted.load(), common.refused.load(), common.accept_errors.load(), common.open.load(),
-          common.bad_requests.load()};
+  Figures figures;
+  figures.accepted = common.accepted.load();
+  figures.refused = common.refused.load();
+  figures.accept_errors = common.accept_errors.load();
+  figures.open = common.open.load();
+  figures.bad_requests = common.bad_requests.load();
+  for (const auto& shard : state_->shards) {
+    figures.sockets += shard->sockets.get();
+    figures.outbox_bytes += shard->outbox_bytes.get();
+    figures.frames_in += shard->frames_in.get();
+    figures.frames_out += shard->frames_out.get();
+    figures.too_slow += shard->too_slow.get();
+  }
+  return figures;
 }
 
 }  // namespace hourz::net

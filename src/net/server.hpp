@@ -1,5 +1,6 @@
 // The listening side: accepts connections, spreads them over the shards and speaks strict HTTP/1.1 on each (RFC 9110,
-// RFC 9112), handing whole requests to the shard's http::Service. The only folder that includes Beast.
+// RFC 9112), handing whole requests to the shard's http::Service, and WebSocket (RFC 6455) on those that its
+// realtime::Gateway opens. The only folder that includes Beast.
 //
 // Promises: message framing is never ambiguous (any Transfer-Encoding, doubled or folded field, bad Host or length is
 // refused and the connection closed); every phase has a limit in bytes and in time; memory per connection is bounded;
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "http/message.hpp"
+#include "realtime/socket.hpp"
 
 namespace hourz::net {
 
@@ -25,14 +27,23 @@ struct Limits {
   std::uint32_t requests_per_connection = 100'000;   ///< then `Connection: close`
   std::chrono::milliseconds idle_timeout{60'000};    ///< between two requests
   std::chrono::milliseconds header_timeout{10'000};  ///< from a head's first byte to its last
-  std::chrono::milliseconds body_timeout{15'000};    ///< for the whole of a body of up to 1 MiB
+  std::chrono::milliseconds body_timeout{15'000};    ///< for the whole of a body of up to 1 MiB, or a message
   std::chrono::milliseconds write_timeout{15'000};   ///< for a whole answer
+
+  std::size_t message_bytes = 64 * 1024;   ///< of a WebSocket message, all fragments together
+  std::size_t outbox_bytes = 1024 * 1024;  ///< queued on a WebSocket; past either, its peer is too slow
+  std::size_t outbox_frames = 512;
+  std::chrono::milliseconds ping_interval{30'000};
+  std::chrono::milliseconds silence{75'000};        ///< without a byte heard on a WebSocket
+  std::chrono::milliseconds stall_timeout{30'000};  ///< without a byte taken of what is queued on it
+  std::chrono::milliseconds close_timeout{1'000};   ///< for the peer's close frame after ours
 };
 
 /// One io_context, run by one thread, and what serves its connections.
 struct Shard {
   boost::asio::io_context* io;
   http::Service* service;
+  realtime::Gateway* gateway = nullptr;  ///< null: no WebSockets
 };
 
 class Server {
@@ -44,6 +55,11 @@ class Server {
     std::uint64_t accept_errors = 0;
     std::int64_t open = 0;
     std::uint64_t bad_requests = 0;  ///< refused before routing
+    std::int64_t sockets = 0;        ///< WebSockets among `open`
+    std::int64_t outbox_bytes = 0;   ///< queued on them, a shared frame counted on each
+    std::uint64_t frames_in = 0;
+    std::uint64_t frames_out = 0;  ///< whole frames taken by the kernel
+    std::uint64_t too_slow = 0;    ///< WebSockets closed for their full or unread outbox
   };
 
   /// `shards` has at least one; its first shard accepts for all.
@@ -62,9 +78,10 @@ class Server {
   /// without a port stands for all its ports. Before listen().
   void allow_authorities(std::vector<std::string> names);
 
-  /// Accepts no more, closes idle connections, lets requests in flight be answered. `done` is called on the first
-  /// shard's thread once every connection is closed, or `deadline` after the call, whichever is first (what is still
-  /// open is cut then). From any thread; a second drain may end it sooner, and each `done` is called once.
+  /// Accepts no more, closes idle connections, tells WebSockets to go, lets requests in flight be answered. `done` is
+  /// called on the first shard's thread once every connection is closed, or `deadline` after the call, whichever is
+  /// first (what is still open is cut then). From any thread; a second drain may end it sooner, and each `done` is
+  /// called once.
   void drain(std::chrono::milliseconds deadline, std::function<void()> done);
 
   Figures figures() const;

@@ -1,5 +1,6 @@
-// One connection: reads a head, asks the service, reads the body, answers, and again. Every way out of a request that
-// leaves bytes of it unread, or in doubt, ends the connection, so that what follows is never taken for a request.
+// One HTTP connection: reads a head, asks the service, reads the body, answers, and again, until it ends or becomes a
+// WebSocket. Every way out of a request that leaves bytes of it unread, or in doubt, ends the connection, so that what
+// follows is never taken for a request.
 #include <array>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/buffer.hpp>
@@ -9,6 +10,7 @@
 #include "net/head.hpp"
 #include "net/response.hpp"
 #include "net/shard.hpp"
+#include "net/upgrade.hpp"
 
 namespace hourz::net {
 namespace {
@@ -26,7 +28,7 @@ constexpr std::uint64_t mebibyte = 1024 * 1024;
 
 enum class Sent { all, some, failed };
 
-struct Session : Connection {
+struct Session final : Connection {
   Session(std::shared_ptr<ShardContext> context, Stream&& stream, Slot&& counted)
       : Connection(std::move(stream), std::move(counted)),
         shard(std::move(context)),
@@ -34,9 +36,7 @@ struct Session : Connection {
         buffer(std::max<std::size_t>(2 * limits.header_bytes, 2 * read_bytes)) {
     shard->add(*this);
   }
-  ~Session() { shard->remove(*this); }
-  Session(const Session&) = delete;
-  Session& operator=(const Session&) = delete;
+  ~Session() override { shard->remove(*this); }
 
   std::string_view received() const { return {static_cast<const char*>(buffer.data().data()), buffer.size()}; }
   asio::mutable_buffer room() { return buffer.prepare(std::min(read_bytes, buffer.max_size() - buffer.size())); }
@@ -179,6 +179,32 @@ asio::awaitable<bool> read_body(Session& session, std::size_t length, std::strin
   co_return true;
 }
 
+/// A request for a WebSocket's target. Opened, the connection lives on as a WebSocket, and there is nothing to answer.
+asio::awaitable<std::optional<http::Response>> upgrade(Session& session, Head& head) {
+  realtime::Gateway& gateway = *session.shard->gateway;
+  Fault fault = check_handshake(head);
+  if (!fault && session.draining()) fault = {503, "The server is being stopped."};
+  if (fault) {
+    http::Response response = gateway.refuse(head.request, fault.status, fault.detail);
+    if (fault.status == 426) {
+      std::erase_if(response.headers, [](const auto& header) { return header.first == "Sec-WebSocket-Version"; });
+      response.headers.emplace_back("Sec-WebSocket-Version", "13");
+    }
+    co_return response;
+  }
+  const std::string key(head.request.header("sec-websocket-key").value_or(""));
+  realtime::Opening opening = co_await gateway.open(std::move(head.request));
+  if (opening.refusal) co_return std::move(opening.refusal);
+  if (!opening.session) co_return session.shard->service->refuse(500, "The request could not be served.");
+  session.head_out = switching_protocols(key, opening.subprotocol, session.shard->date());
+  session.out = {asio::buffer(session.head_out), asio::const_buffer()};
+  if (co_await send_all(session)) {
+    open_socket(session.shard, std::move(session.socket), std::move(session.slot), std::move(opening.session),
+                std::string(session.received()));
+  }
+  co_return std::nullopt;
+}
+
 /// One request and its answer. True when another may follow on the connection.
 asio::awaitable<bool> exchange(Session& session, bool last) {
   HeadScanner scanner(session.limits.header_bytes, session.limits.header_fields);
@@ -203,14 +229,21 @@ asio::awaitable<bool> exchange(Session& session, bool last) {
     co_return false;
   }
 
-  // A request to change to WebSocket is told by its Upgrade field here, before the service sees it: session.buffer may
-  // hold its first frames already. Until there is a WebSocket session it is an ordinary request.
-
   head.request.peer = session.peer;
   const std::uint64_t length = head.request.content_length.value_or(0);
-  http::Admitted admitted = co_await session.shard->service->admit(std::move(head.request));
-  std::optional<http::Response> response = std::move(admitted.refusal);
   bool unread = length > 0;
+  http::Admitted admitted;
+  std::optional<http::Response> response;
+  // A request to change to WebSocket is told here, before the service sees it. For any other target it is an ordinary
+  // request, its Upgrade field an offer not taken.
+  realtime::Gateway* const gateway = session.shard->gateway;
+  if (gateway != nullptr && gateway->serves(head.request.target)) {
+    response = co_await upgrade(session, head);
+    if (!response) co_return false;
+  } else {
+    admitted = co_await session.shard->service->admit(std::move(head.request));
+    response = std::move(admitted.refusal);
+  }
   if (!response) {
     if (!admitted.admission) {
       co_await refuse(session, {500, "The request could not be served."}, is_head);

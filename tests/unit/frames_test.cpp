@@ -1,11 +1,14 @@
-// The frame codec: what a client's bytes are read as, however they are cut, and what the server's control frames are.
+// The frame codec: what a client's bytes are read as, however they are cut, and what the server's control frames are;
+// and the outbox, where frames wait.
 #include "net/frames.hpp"
 
 #include <gtest/gtest.h>
 
+#include <random>
 #include <vector>
 
 #include "core/text.hpp"
+#include "net/outbox.hpp"
 #include "net/upgrade.hpp"
 
 namespace hourz::net {
@@ -192,6 +195,88 @@ TEST(Frames, WhatTheServerSends) {
   EXPECT_EQ(*realtime::text_frame("hi"), std::string("\x81\x02") + "hi");
   EXPECT_EQ(realtime::text_frame(std::string(126, 'x'))->substr(0, 4), std::string("\x81\x7e\x00\x7e", 4));
   EXPECT_EQ(realtime::text_frame(std::string(65536, 'x'))->substr(0, 10), std::string("\x81\x7f\0\0\0\0\0\1\0\0", 10));
+}
+
+std::string gathered(const Outbox& outbox) {
+  std::array<iovec, Outbox::gathered> parts;
+  const std::size_t count = outbox.gather(parts);
+  EXPECT_EQ(count, std::min(outbox.frames(), Outbox::gathered));
+  std::string all;
+  for (std::size_t i = 0; i < count; ++i) all.append(static_cast<const char*>(parts[i].iov_base), parts[i].iov_len);
+  return all;
+}
+
+realtime::Frame frame_of(std::string text) { return std::make_shared<const std::string>(std::move(text)); }
+
+TEST(Outbox, SendsWhatWasPushedHoweverItGoes) {
+  std::mt19937 random(7);
+  Outbox outbox;
+  std::string expected;  // what was pushed and not sent
+  std::size_t pushed = 0;
+  std::size_t ended = 0;
+  for (int round = 0; round < 20'000; ++round) {
+    if (random() % 3 != 0) {
+      const std::string text(random() % 40 + 1, static_cast<char>('a' + random() % 26));
+      outbox.push(frame_of(text));
+      expected += text;
+      ++pushed;
+    } else {
+      const std::string next = gathered(outbox);
+      ASSERT_TRUE(expected.starts_with(next));
+      const std::size_t sent = random() % 2 == 0 ? next.size() : next.empty() ? 0 : random() % next.size();
+      ended += outbox.sent(sent);
+      expected.erase(0, sent);
+    }
+    ASSERT_EQ(outbox.bytes(), expected.size());
+    ASSERT_EQ(outbox.frames(), pushed - ended);
+    ASSERT_EQ(outbox.empty(), expected.empty());
+  }
+}
+
+TEST(Outbox, IsBoundedByBytesAndFrames) {
+  Outbox outbox;
+  EXPECT_TRUE(outbox.fits(1'000'000, 10, 1));  // alone
+  outbox.push(frame_of("12345"));
+  EXPECT_TRUE(outbox.fits(5, 10, 2));
+  EXPECT_FALSE(outbox.fits(6, 10, 2));
+  EXPECT_FALSE(outbox.fits(1, 10, 1));
+  outbox.sent(4);
+  EXPECT_TRUE(outbox.fits(9, 10, 2));
+  outbox.sent(1);
+  EXPECT_TRUE(outbox.fits(1'000'000, 10, 1));
+}
+
+TEST(Outbox, ReplacesWhatIsNotBegun) {
+  Outbox outbox;
+  for (int i = 0; i < 200; ++i) outbox.push(frame_of("xx"));
+  while (outbox.frames() > 1) outbox.sent(2);
+  const std::uint64_t number = outbox.next();
+  outbox.push(frame_of("old"));
+  EXPECT_TRUE(outbox.replace(number, frame_of("newer")));
+  EXPECT_EQ(gathered(outbox), "xxnewer");
+  EXPECT_EQ(outbox.bytes(), 7u);
+  outbox.sent(3);  // its first byte is gone
+  EXPECT_FALSE(outbox.replace(number, frame_of("late")));
+  EXPECT_EQ(gathered(outbox), "ewer");
+  outbox.sent(4);
+  EXPECT_FALSE(outbox.replace(number, frame_of("late")));
+  EXPECT_TRUE(outbox.empty());
+}
+
+TEST(Outbox, DropsAllButWhatCannotBeUnsent) {
+  Outbox outbox;
+  outbox.drop();
+  EXPECT_TRUE(outbox.empty());
+  for (int i = 0; i < 3; ++i) outbox.push(frame_of("abc"));
+  outbox.sent(4);
+  outbox.drop();
+  EXPECT_EQ(gathered(outbox), "bc");
+  EXPECT_EQ(outbox.bytes(), 2u);
+  outbox.sent(2);
+  for (int i = 0; i < 3; ++i) outbox.push(frame_of("abc"));
+  outbox.drop();
+  EXPECT_TRUE(outbox.empty());
+  EXPECT_EQ(outbox.bytes(), 0u);
 }
 
 TEST(Frames, HandshakeAnswer) {
