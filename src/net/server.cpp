@@ -56,9 +56,9 @@ void Connection::expire() {
 }
 
 void Connection::leave() {
+  // Cancelled and not closed: a request that has been read this very moment, but not been looked at, is in flight.
   error_code ec;
-  // Bytes that have arrived but not been read are a request in flight.
-  if (phase == Phase::idle && socket.available(ec) == 0) socket.close(ec);
+  if (phase == Phase::idle) socket.cancel(ec);
 }
 
 // ---- a shard ----------------------------------------------------------------------------------------------------

@@ -155,6 +155,8 @@ asio::awaitable<Got> read_head(Session& session, HeadScanner& scanner) {
     }
     const auto [ec, n] = co_await session.socket.async_read_some(session.room(), as_result);
     if (session.expired) co_return begun ? Got::refused : Got::gone;
+    if (ec == asio::error::operation_aborted && !begun && session.draining())
+      continue;  // looks whether bytes are there
     if (ec) co_return Got::gone;
     session.buffer.commit(n);
     if (!begun) session.arm(Phase::head, session.limits.header_timeout);
