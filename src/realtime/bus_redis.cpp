@@ -23,7 +23,8 @@ constexpr std::size_t most_waiting = 1000;
 constexpr std::size_t batch_bytes = 64 * 1024;  ///< given to the socket at once
 constexpr milliseconds short_life{1000};        ///< a connection lost sooner counts as a failed attempt
 constexpr milliseconds first_pause{50};
-constexpr milliseconds longest_pause{1500};  ///< so that Redis is back for us within two seconds
+// Short enough to hear Redis within two seconds of its return, on a busy machine too.
+constexpr milliseconds longest_pause{1000};
 
 struct Side {
   explicit Side(asio::io_context& io) : timer(io) {}
@@ -60,7 +61,7 @@ struct State {
   std::minstd_rand random{std::random_device{}()};
 };
 
-/// 50 ms doubling to 1.5 s, less up to half of it, so that many servers do not come back at once.
+/// 50 ms doubling to 1 s, less up to half of it, so that many servers do not come back at once.
 milliseconds back_off(State& state, int failures) {
   const auto most = std::min(longest_pause, first_pause * (1 << std::clamp(failures - 1, 0, 10)));
   return milliseconds{std::uniform_int_distribution<milliseconds::rep>(most.count() / 2, most.count())(state.random)};
