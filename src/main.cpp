@@ -1,5 +1,5 @@
-// The command line: serve, migrate, demo, admin, openapi, config. Exit codes: 0 done, 1 failed, 2 wrong use or
-// settings.
+// The command line: serve, migrate, demo, admin, openapi, asyncapi, config. Exit codes: 0 done, 1 failed, 2 wrong use
+// or settings.
 #include <libpq-fe.h>
 #include <signal.h>
 
@@ -33,6 +33,7 @@ constexpr std::string_view usage = R"(hourz: the backend of Hourz
                               fill an empty database with a believable Bangkok, as of now or of TIME (RFC 3339)
   hourz admin grant EMAIL     make an account an administrator's
   hourz openapi               print the OpenAPI document
+  hourz asyncapi              print the AsyncAPI document: the events of the WebSocket
   hourz config                print every setting: default, meaning, current value
   hourz version               print the version
 
@@ -321,10 +322,11 @@ int admin(Config config, const std::vector<std::string>& arguments) {
   return 0;
 }
 
-int print_openapi(Config config) {
+/// One of the two documents that are made from the declarations.
+int print_document(Config config, const std::string& command) {
   config.secret = std::string(32, 'x');  // no token is made here
-  const app::House house(std::move(config));
-  std::cout << house.openapi();
+  app::House house(std::move(config));
+  std::cout << (command == "openapi" ? house.openapi() : house.asyncapi());
   return 0;
 }
 
@@ -350,10 +352,10 @@ int run(const std::vector<std::string>& arguments) {
   }
   start_crypto();
   const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
-  if (!rest.empty() && (command == "serve" || command == "openapi" || command == "config")) {
+  if (!rest.empty() && (command == "serve" || command == "openapi" || command == "asyncapi" || command == "config")) {
     throw UsageError(command + " takes no arguments; settings are variables HOURZ_* (see hourz config)");
   }
-  if (command == "openapi") return print_openapi(Config{});
+  if (command == "openapi" || command == "asyncapi") return print_document(Config{}, command);
   Config config = load_config(environment_variables());
   if (command == "serve") return serve(std::move(config));
   if (command == "migrate") return migrate(std::move(config), rest);

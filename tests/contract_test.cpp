@@ -31,12 +31,17 @@ class Contract : public WorldTest {
   static Fields bearer(const std::string& token) { return {{"authorization", "Bearer " + token}}; }
 };
 
-TEST_F(Contract, TheCommittedDocumentIsTheGeneratedOne) {
-  std::ifstream file(HOURZ_SOURCE_DIRECTORY "/docs/openapi.json");
-  std::stringstream committed;
-  committed << file.rdbuf();
-  EXPECT_TRUE(committed.str() == world().house().openapi())
+TEST_F(Contract, TheCommittedDocumentsAreTheGeneratedOnes) {
+  const auto committed = [](const std::string& name) {
+    std::ifstream file(HOURZ_SOURCE_DIRECTORY "/docs/" + name + ".json");
+    std::stringstream text;
+    text << file.rdbuf();
+    return text.str();
+  };
+  EXPECT_TRUE(committed("openapi") == world().house().openapi())
       << "docs/openapi.json is not what the endpoints say; make it anew with: hourz openapi > docs/openapi.json";
+  EXPECT_TRUE(committed("asyncapi") == world().house().asyncapi())
+      << "docs/asyncapi.json is not what the events say; make it anew with: hourz asyncapi > docs/asyncapi.json";
 }
 
 TEST_F(Contract, EveryEndpointIsInTheDocumentAndTheReverse) {
@@ -139,9 +144,9 @@ TEST_F(Contract, OpenEndpointsAreTheseAndNoOthers) {
   for (const auto& bound : world().house().router.endpoints()) {
     if (bound->endpoint->access == Access::anyone) open.insert(bound->endpoint->name);
   }
-  const std::set<std::string_view> expected{"system.live",    "system.ready", "system.health",    "system.metrics",
-                                            "system.openapi", "system.docs",  "system.docs_file", "auth.register",
-                                            "auth.login",     "auth.refresh"};
+  const std::set<std::string_view> expected{"system.live",    "system.ready",    "system.health", "system.metrics",
+                                            "system.openapi", "system.asyncapi", "system.docs",   "system.docs_file",
+                                            "auth.register",  "auth.login",      "auth.refresh"};
   EXPECT_EQ(open, expected);
 }
 
@@ -172,21 +177,31 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
   };
   // The gig is accepted: the stranger is none of its two sides.
   const std::map<std::string_view, Expected> table{
-      {"users.read", {404, 200}},  {"users.set_reputation", {403, 403}}, {"auth.end_session", {404, 404}},
-      {"gigs.read", {404, 200}},   {"gigs.change", {404, 403}},          {"gigs.cancel", {404, 403}},
-      {"gigs.accept", {404, 409}}, {"gigs.withdraw", {404, 403}},        {"gigs.set_status", {404, 403}},
-      {"gigs.events", {404, 403}},
+      {"users.read", {404, 200}},       {"users.set_reputation", {403, 403}},
+      {"auth.end_session", {404, 404}}, {"gigs.read", {404, 200}},
+      {"gigs.change", {404, 403}},      {"gigs.cancel", {404, 403}},
+      {"gigs.accept", {404, 409}},      {"gigs.withdraw", {404, 403}},
+      {"gigs.set_status", {404, 403}},  {"gigs.events", {404, 403}},
+      {"buddies.read", {404, 404}},     {"buddies.change", {404, 404}},
+      {"buddies.remove", {404, 404}},   {"chat.room", {404, 404}},
+      {"chat.messages", {404, 404}},    {"chat.send", {404, 404}},
+      {"chat.mark_read", {404, 404}},
   };
   const std::map<std::string_view, Sent> bodies{
       {"users.set_reputation", R"({"score":1,"reason":"no"})"},
       {"gigs.change", R"({"title":"Mine now"})"},
       {"gigs.set_status", R"({"status":"IN_PROGRESS"})"},
+      {"buddies.change", R"({"notes":"Mine now"})"},
+      {"chat.send", R"({"content":"Hello"})"},
+      {"chat.mark_read", R"({"seq":1})"},
   };
   const Person seeker = world().person("Seeker");
   const Person helper = world().person("Helper");
   const Person stranger = world().person("Stranger");
   const std::string gig = world().post_gig(seeker);
   ASSERT_EQ(world().post("/api/gigs/" + gig + "/accept", {}, helper.token).status, 200);
+  const std::string room = world().sql("SELECT id::text FROM chat_rooms WHERE gig_id = $1::uuid", {gig});
+  ASSERT_EQ(world().post("/api/buddies", {{"buddy_id", to_string(helper.id)}}, seeker.token).status, 201);
   const std::string before = world().get("/api/gigs/" + gig, seeker.token).text;
 
   std::set<std::string_view> met;
@@ -199,9 +214,11 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
       continue;
     }
     met.insert(endpoint.name);
-    const std::string id = endpoint.name.starts_with("gigs.")    ? gig
-                           : endpoint.name.starts_with("users.") ? to_string(seeker.id)
-                                                                 : to_string(seeker.session);
+    const std::string id = endpoint.name.starts_with("gigs.")      ? gig
+                           : endpoint.name.starts_with("chat.")    ? room
+                           : endpoint.name.starts_with("users.")   ? to_string(seeker.id)
+                           : endpoint.name.starts_with("buddies.") ? to_string(helper.id)
+                                                                   : to_string(seeker.session);
     const auto body = bodies.find(endpoint.name);
     const Sent sent = body == bodies.end() ? Sent{} : body->second;
     const std::string absent = to_string(make_uuid());
@@ -228,6 +245,7 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
   EXPECT_EQ(met.size(), table.size());
   EXPECT_EQ(world().get("/api/gigs/" + gig, seeker.token).text, before);
   EXPECT_EQ(world().get("/api/auth/me", seeker.token).status, 200);
+  EXPECT_TRUE(world().get("/api/buddies/" + to_string(helper.id), seeker.token).at("/notes").is_null());
 }
 
 TEST_F(Contract, SuspendedPeopleAreOut) {

@@ -29,25 +29,57 @@ House::House(Config settings)
       tokens(config),
       hasher(cost_of(config), static_cast<std::size_t>(config.hash_threads),
              static_cast<std::size_t>(config.hash_queue)),
+      node(metrics),
       users{config, derive_key(config, "blur"), derive_key(config, "cursor:users"), gigs::share_a_gig},
       auth{config, tokens, hasher, revocations, limiter, derive_key(config, "cursor:sessions")},
+      chat{config, derive_key(config, "cursor:chat")},
       gigs{config, derive_key(config, "blur"), derive_key(config, "cursor:gigs"), 50'000},
-      system{metrics, {}, {}, {}},
-      parts{router, metrics, limiter, derive_key(config, "idempotency"), constraint_errors()} {
+      buddies{derive_key(config, "cursor:buddies"), gigs::completed_together},
+      system{metrics, {}, {}, {}, {}, {}},
+      parts{router, metrics, limiter, derive_key(config, "idempotency"), constraint_errors(), [this] { node.wake(); }},
+      gateway_parts(config, metrics, limiter, node, parts.constraint_errors) {
   install_system(router, system);
   auth::install(router, auth);
   users::install(router, users);
+  chat::install(router, chat);
   gigs::install(router, gigs);
+  buddies::install(router, buddies);
   system.openapi = openapi();
   system.openapi_etag = http::etag_of(std::nullopt, system.openapi);
+  system.asyncapi = asyncapi();
+  system.asyncapi_etag = http::etag_of(std::nullopt, system.asyncapi);
+  realtime::install_session_end(node);
+  chat::install_feed(node, chat_parts);
+  alerts::install_feed(node, watches);
 }
 
 std::string House::openapi() const { return http::to_pretty_json(http::openapi_document(router)); }
 
+std::string House::asyncapi() {
+  boost::asio::io_context io;
+  chat::Parts nothing;
+  chat::Floor floor(nothing, io, 0);
+  alerts::Watches nobody(metrics);
+  realtime::EventBook book;
+  realtime::install_common_events(book);
+  chat::install_events(book, floor);
+  alerts::install_events(book, nobody);
+  return http::to_pretty_json(realtime::asyncapi_document(book));
+}
+
 Desk::Desk(House& house, boost::asio::io_context& io, const db::Options& options)
     : database(io, options),
       authenticator(house.tokens, house.revocations),
-      pipeline(house.parts, database, authenticator) {}
+      pipeline(house.parts, database, authenticator),
+      shard(house.node.attach(io, hub)),
+      floor(house.chat_parts, io, shard),
+      watches(house.metrics),
+      gateway(house.gateway_parts, database, authenticator, hub, events) {
+  realtime::install_common_events(events);
+  chat::install_events(events, floor);
+  alerts::install_events(events, watches);
+  house.watches.push_back(&watches);
+}
 
 db::Options database_options(const Config& config, const std::string& url, int shards) {
   db::Options options;

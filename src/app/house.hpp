@@ -8,7 +8,11 @@
 #include "core/config.hpp"
 #include "core/metrics.hpp"
 #include "http/pipeline.hpp"
+#include "realtime/gateway.hpp"
+#include "rooms/alerts/alerts.hpp"
 #include "rooms/auth/auth.hpp"
+#include "rooms/buddies/buddies.hpp"
+#include "rooms/chat/floor.hpp"
 #include "rooms/gigs/gigs.hpp"
 #include "rooms/users/users.hpp"
 
@@ -20,6 +24,8 @@ struct SystemDeps {
   std::atomic<bool> ready{false};  ///< schema is in place, not draining
   std::string openapi;             ///< the document, made once
   std::string openapi_etag;
+  std::string asyncapi;  ///< that of the sockets
+  std::string asyncapi_etag;
 };
 
 void install_system(http::Router& router, SystemDeps& deps);
@@ -37,14 +43,21 @@ class House {
   auth::Tokens tokens;
   auth::Hasher hasher;
   auth::Revocations revocations;
+  realtime::Node node;
   users::Deps users;
   auth::Deps auth;
+  chat::Deps chat;
   gigs::Deps gigs;
+  buddies::Deps buddies;
   SystemDeps system;
   http::Router router;
   http::PipelineParts parts;
+  realtime::GatewayParts gateway_parts;
+  chat::Parts chat_parts;
+  std::vector<alerts::Watches*> watches;  ///< one a shard
 
   std::string openapi() const;
+  std::string asyncapi();
 };
 
 /// One shard's part of the house.
@@ -53,6 +66,12 @@ struct Desk {
   db::Client database;
   auth::SessionAuthenticator authenticator;
   http::Pipeline pipeline;
+  realtime::Hub hub;
+  const std::size_t shard;  ///< its index among the node's
+  chat::Floor floor;
+  alerts::Watches watches;
+  realtime::EventBook events;
+  realtime::SocketGateway gateway;
 };
 
 /// Options of a shard's database client, of `shards` in all.

@@ -24,6 +24,7 @@ db::Awaitable<void> purge(db::Client& database) {
     const auto transaction = database.begin();
     purged = co_await db::run(*transaction, purge_idempotency);
     purged = std::max(purged, co_await auth::purge_sessions(*transaction));
+    purged = std::max(purged, co_await realtime::purge_outbox(*transaction));
     co_await transaction->commit();
   } while (purged >= 1000);
 }
@@ -64,7 +65,7 @@ std::vector<std::string> names_in(std::string_view list) {
 }  // namespace
 
 struct Server::State {
-  State(Config settings, const std::string& url) : house(std::move(settings)) {
+  State(Config settings, const std::string& database_url) : house(std::move(settings)), url(database_url) {
     std::size_t count = static_cast<std::size_t>(house.config.threads);
     if (count == 0) count = std::max(1U, std::thread::hardware_concurrency());
     std::vector<net::Shard> listening;
@@ -73,7 +74,7 @@ struct Server::State {
       shard->desk =
           std::make_unique<Desk>(house, shard->io, database_options(house.config, url, static_cast<int>(count)));
       measure(*shard);
-      listening.push_back({&shard->io, &shard->desk->pipeline});
+      listening.push_back({&shard->io, &shard->desk->pipeline, &shard->desk->gateway});
       shards.push_back(std::move(shard));
     }
     net = std::make_unique<net::Server>(std::move(listening), limits_of(house.config));
@@ -138,7 +139,18 @@ struct Server::State {
     });
   }
 
+  /// On the first shard: tails the outbox and joins the other servers.
+  void converse() {
+    Shard& first = *shards.front();
+    auto bus = house.config.redis_url.empty()
+                   ? realtime::make_postgres_bus(first.io, first.desk->database,
+                                                 database_options(house.config, url, static_cast<int>(shards.size())))
+                   : realtime::make_redis_bus(first.io, house.config.redis_url);
+    house.node.start(first.desk->database, std::move(bus));
+  }
+
   House house;
+  std::string url;
   std::vector<std::unique_ptr<Shard>> shards;
   std::unique_ptr<net::Server> net;
   std::unique_ptr<Jobs> jobs;
@@ -166,7 +178,10 @@ void Server::start() {
 std::uint16_t Server::port() const { return state_->net->port(); }
 
 void Server::set_ready() {
-  boost::asio::post(state_->shards.front()->io, [jobs = state_->jobs.get()] { jobs->start(); });
+  boost::asio::post(state_->shards.front()->io, [state = state_.get()] {
+    state->jobs->start();
+    state->converse();
+  });
   state_->house.system.ready = true;
 }
 
@@ -186,6 +201,7 @@ void Server::stop() {
   State& state = *state_;
   if (!state.running) return;
   state.running = false;
+  boost::asio::post(state.shards.front()->io, [node = &state.house.node] { node->stop(); });
   for (const auto& shard : state.shards) {
     boost::asio::post(shard->io, [desk = shard->desk.get()] { desk->database.stop(); });
     shard->guard.reset();

@@ -53,6 +53,13 @@ constexpr Endpoint openapi{.method = Method::get,
                            .access = Access::anyone,
                            .rate = RateClass::none,
                            .etag = true};
+constexpr Endpoint asyncapi{.method = Method::get,
+                            .path = "/asyncapi.json",
+                            .name = "system.asyncapi",
+                            .summary = "The events of the WebSocket, as AsyncAPI 3.0",
+                            .access = Access::anyone,
+                            .rate = RateClass::none,
+                            .etag = true};
 constexpr Endpoint docs{.method = Method::get,
                         .path = "/docs",
                         .name = "system.docs",
@@ -94,16 +101,24 @@ bool is_known(const Call& call, std::string_view etag) {
   return known && http::names_etag(*known, etag);
 }
 
-Awaitable<Response> get_openapi(SystemDeps& deps, Call& call) {
+Response document(const Call& call, const std::string& text, const std::string& etag) {
   Response response;
-  response.headers.emplace_back("ETag", deps.openapi_etag);
-  if (is_known(call, deps.openapi_etag)) {
+  response.headers.emplace_back("ETag", etag);
+  if (is_known(call, etag)) {
     response.status = 304;
-    co_return response;
+    return response;
   }
   response.content_type = "application/json";
-  response.static_body = deps.openapi;
-  co_return response;
+  response.static_body = text;
+  return response;
+}
+
+Awaitable<Response> get_openapi(SystemDeps& deps, Call& call) {
+  co_return document(call, deps.openapi, deps.openapi_etag);
+}
+
+Awaitable<Response> get_asyncapi(SystemDeps& deps, Call& call) {
+  co_return document(call, deps.asyncapi, deps.asyncapi_etag);
 }
 
 Response to_response(const Call& call, const http::Asset* asset) {
@@ -168,6 +183,7 @@ void install_system(http::Router& router, SystemDeps& deps) {
   router.add(health, get_ready, deps);
   router.add(metrics, get_metrics, deps);
   router.add(openapi, get_openapi, deps);
+  router.add(asyncapi, get_asyncapi, deps);
   router.add(docs, get_docs, deps);
   router.add(docs_file, get_docs_file, deps);
 }

@@ -107,11 +107,10 @@ class WebSocket final : public Connection, public realtime::Wire, public std::en
   bool waiting_ = false;                                     ///< for the kernel to take more
   bool opened_ = false;                                      ///< the session knows its wire
   bool receiving_ = false;
-  bool closing_ = false;      ///< our close frame is queued or sent; nothing is queued behind it
-  bool close_sent_ = false;   ///< to the last byte
-  bool peer_closed_ = false;  ///< its close frame was read
-  bool deaf_ = false;         ///< what the peer sends is not looked at any more
-  bool shut_ = false;         ///< the sending side is shut down
+  bool closing_ = false;     ///< our close frame is queued or sent; nothing is queued behind it
+  bool close_sent_ = false;  ///< to the last byte
+  bool deaf_ = false;        ///< what the peer sends is not looked at any more
+  bool shut_ = false;        ///< the sending side is shut down
 };
 
 // ---- sending ------------------------------------------------------------------------------------------------------
@@ -206,7 +205,8 @@ void WebSocket::begin_close(std::uint16_t code, std::string_view reason, Wait wa
   deadline = cut_at_;
 }
 
-/// All that was queued is sent.
+/// All that was queued is sent. Who is not looked at any more (its close frame is here, or it broke the protocol) is
+/// waiting for the end.
 void WebSocket::on_drained() {
   if (!closing_ || !socket.is_open()) return;
   if (!close_sent_) {
@@ -214,7 +214,7 @@ void WebSocket::on_drained() {
     cut_at_ = std::min(cut_at_, Clock::now() + limits_.close_timeout);
     deadline = cut_at_;
   }
-  if ((peer_closed_ || deaf_) && !shut_) {
+  if (deaf_ && !shut_) {
     shut_ = true;
     error_code ec;
     socket.shutdown(Stream::shutdown_send, ec);
@@ -304,7 +304,6 @@ void WebSocket::handle(FrameEvent event) {
       if (!closing_) session_->receive_binary();
       break;
     case Kind::close:
-      peer_closed_ = true;
       deaf_ = true;
       begin_close(event.code, {}, Wait::queue);
       if (close_sent_) on_drained();

@@ -1,3 +1,5 @@
+#include <array>
+
 #include "realtime/events.hpp"
 
 namespace hourz::realtime {
@@ -37,6 +39,82 @@ std::string errors_of(const ClientEvent& event) {
   return text;
 }
 
+/// The same for programs: what may come as `error.code`, each with what it says.
+array error_list(const http::Errors& errors) {
+  array list;
+  for (const ErrorCode code : errors.all()) {
+    list.push_back(object{{"code", info_of(code).word}, {"title", info_of(code).title}});
+  }
+  return list;
+}
+
+/// What any frame may be answered with, whatever its event.
+constexpr http::Errors common_errors{ErrorCode::malformed_json,         ErrorCode::validation_failed,
+                                     ErrorCode::unknown_event,          ErrorCode::unauthenticated,
+                                     ErrorCode::unsupported_media_type, ErrorCode::rate_limited,
+                                     ErrorCode::service_unavailable,    ErrorCode::internal_error};
+
+constexpr std::array close_codes{CloseCode::normal,          CloseCode::going_away,   CloseCode::protocol_error,
+                                 CloseCode::unsupported,     CloseCode::bad_data,     CloseCode::too_big,
+                                 CloseCode::internal_error,  CloseCode::token_ended,  CloseCode::too_slow,
+                                 CloseCode::silent,          CloseCode::resume,       CloseCode::too_fast,
+                                 CloseCode::unauthenticated, CloseCode::session_ended};
+
+std::string_view meaning_of(CloseCode code) {
+  switch (code) {
+    case CloseCode::normal:
+      return "Either side is done.";
+    case CloseCode::going_away:
+      return "The server is being stopped: another one is there, or soon this one again.";
+    case CloseCode::protocol_error:
+      return "The frames break RFC 6455.";
+    case CloseCode::unsupported:
+      return "Binary messages, five times.";
+    case CloseCode::bad_data:
+      return "Text that is not UTF-8, or not JSON five times.";
+    case CloseCode::too_big:
+      return "A message of more than 64 KiB.";
+    case CloseCode::internal_error:
+      return "Something went wrong on our side.";
+    case CloseCode::token_ended:
+      return "The access token has ended: get a fresh one. `authenticate` in time avoids this.";
+    case CloseCode::too_slow:
+      return "The client reads slower than its events come. Nothing stored is lost: resume with `after_seq`.";
+    case CloseCode::silent:
+      return "Nothing was heard for 75 s, not even a pong.";
+    case CloseCode::resume:
+      return "The server cannot promise any more that nothing is missing: resume with `after_seq`.";
+    case CloseCode::too_fast:
+      return "More frames than the limit, and again after `rate_limited`.";
+    case CloseCode::unauthenticated:
+      return "No token came within 5 s, or a wrong one.";
+    case CloseCode::session_ended:
+      return "Logged out, password changed, or account suspended.";
+  }
+  return {};
+}
+
+/// What a client does next. Codes below 4000 are RFC 6455's, with no rule in their number.
+std::string_view next_step(CloseCode code) {
+  switch (code) {
+    case CloseCode::going_away:
+    case CloseCode::internal_error:
+      return "come back";
+    case CloseCode::token_ended:
+      return "come back with a fresh token";
+    default:
+      return static_cast<int>(code) / 500 == 8 ? "come back" : "stay away";
+  }
+}
+
+array close_code_list() {
+  array list;
+  for (const CloseCode code : close_codes) {
+    list.push_back(object{{"code", static_cast<int>(code)}, {"meaning", meaning_of(code)}, {"next", next_step(code)}});
+  }
+  return list;
+}
+
 object message_reference(std::string_view name) { return reference("channels/socket/messages/" + std::string(name)); }
 
 }  // namespace
@@ -55,6 +133,7 @@ object asyncapi_document(const EventBook& book) {
     array answers;
     if (!entry.event->answer.empty()) answers.push_back(message_reference(entry.event->answer));
     answers.push_back(message_reference("error"));
+    if (auto errors = error_list(entry.event->errors); !errors.empty()) operation["x-errors"] = std::move(errors);
     operation["reply"] = object{{"channel", reference("channels/socket")}, {"messages", std::move(answers)}};
     operations["client_" + text] = std::move(operation);
   }
@@ -81,7 +160,6 @@ object asyncapi_document(const EventBook& book) {
                       {"description",
                        "Chat, presence, alerts for a place, and what happens to a person's gigs, over one WebSocket. " +
                            frames},
-                      {"contact", object{{"name", "Hourz"}, {"url", "https://hourz.example/"}}},
                       {"license", object{{"name", "MIT"}, {"url", "https://opensource.org/license/mit"}}},
                       {"tags", array{object{{"name", "realtime"}, {"description", "Events of the WebSocket"}}}}}},
       {"defaultContentType", "application/json"},
@@ -97,7 +175,9 @@ object asyncapi_document(const EventBook& book) {
                               "Credentials at the upgrade: `Authorization: Bearer`, or `Sec-WebSocket-Protocol: "
                               "hourz.v1, bearer.<token>`, or `?ticket=` from POST /api/ws/ticket, or `?token=`. With "
                               "none, the first frame must be `authenticate` within 5 s."},
-                             {"messages", channel_messages}}},
+                             {"messages", channel_messages},
+                             {"x-close-codes", close_code_list()},
+                             {"x-errors", error_list(common_errors)}}},
            {"room", object{{"address", "/ws/chat/{room_id}"},
                            {"title", "The socket, with a room joined at once"},
                            {"description", "As /ws, with `join_room` done by the server."},

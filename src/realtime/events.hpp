@@ -76,6 +76,9 @@ class Connection {
   /// Runs once, when the connection ends. Must not throw.
   void on_close(std::function<void()> action) { at_end_.push_back(std::move(action)); }
 
+  /// Drops the hooks.
+  void abandon() { at_end_.clear(); }
+
   Wire* wire = nullptr;  ///< the gateway's
   bool closing = false;
 

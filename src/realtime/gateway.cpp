@@ -225,6 +225,7 @@ struct SocketGateway::Shared {
   const EventBook& book;
   std::unordered_map<const ClientEvent*, prometheus::Counter*> counters{};
   prometheus::Counter* refused = nullptr;
+  bool gone = false;  ///< the gateway is, and with it the shard's desk
 };
 
 namespace {
@@ -238,6 +239,11 @@ class SocketSession final : public Session, public Wire {
   }
 
   ~SocketSession() override {
+    if (shared_->gone) {
+      // The process ends: what the hooks would tidy up is gone already.
+      connection_.abandon();
+      return;
+    }
     shared_->parts.node.count_socket(-1);
     if (connection_.caller) {
       shared_->hub.remove(connection_);
@@ -507,7 +513,7 @@ SocketGateway::SocketGateway(GatewayParts& parts, db::Client& database, http::Au
   shared_->refused = &parts.metrics.counter("hourz_socket_errors_total", "Frames answered by an error event.");
 }
 
-SocketGateway::~SocketGateway() = default;
+SocketGateway::~SocketGateway() { shared_->gone = true; }
 
 bool SocketGateway::serves(std::string_view target) const {
   const std::string_view path = target.substr(0, target.find('?'));

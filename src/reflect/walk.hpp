@@ -303,7 +303,8 @@ json::object schema_of(SchemaBook& book);
 
 template <class T>
 std::string_view note_of(std::string_view member) {
-  if constexpr (requires { T::notes; }) {
+  // A pointer to it is a plain one: a member of that name, as a buddy's notes, has a pointer to member.
+  if constexpr (requires { requires std::is_pointer_v<decltype(&T::notes)>; }) {
     for (const Note& note : T::notes) {
       if (note.member == member) return note.text;
     }

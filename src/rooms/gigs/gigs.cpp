@@ -87,6 +87,12 @@ struct Pair {
 };
 BOOST_DESCRIBE_STRUCT(Pair, (), (one, other))
 
+struct OneAndOthers {
+  Uuid one;
+  std::vector<Uuid> others;
+};
+BOOST_DESCRIBE_STRUCT(OneAndOthers, (), (one, others))
+
 struct Event {
   static constexpr bool is_answer = true;
   std::int64_t version;
@@ -106,6 +112,7 @@ const db::Query<TextsRow, Uuid> select_texts{sql::texts};
 const db::Query<SidesRow, Uuid> select_sides{sql::sides};
 const db::Query<Event, EventPage> select_events{sql::events};
 const db::Query<bool, Pair> select_share{sql::share};
+const db::Query<std::int64_t, OneAndOthers> select_completed_together{sql::completed_together};
 const db::Query<CardRow, MineRow> select_of_seeker{sql::of_seeker};
 const db::Query<CardRow, MineRow> select_of_helper{sql::of_helper};
 const db::Query<CardRow, MineRow> select_of_both{sql::of_both};
@@ -449,6 +456,11 @@ void install(http::Router& router, Deps& deps) {
 Awaitable<bool> share_a_gig(db::Executor& db, Uuid one, Uuid other) {
   const Pair pair{one, other};
   co_return co_await db::one(db, select_share, pair);
+}
+
+Awaitable<std::vector<std::int64_t>> completed_together(db::Executor& db, Uuid one, std::vector<Uuid> others) {
+  const OneAndOthers asked{one, std::move(others)};
+  co_return co_await db::all(db, select_completed_together, asked);
 }
 
 Awaitable<void> fold_cells(db::Client& database) {

@@ -2,7 +2,8 @@
 //
 // Owns `gigs`, `gig_events`, `gig_assignments` and the map's cells. Promises one winner among any number of accepts,
 // the life of lifecycle.hpp and no other, a true point only for the two sides, lists that neither repeat nor skip while
-// others post, and a map that costs milliseconds whatever it holds. Chat, money and reviews are others' rooms.
+// others post, and a map that costs milliseconds whatever it holds. Every move is told
+// in the gig's chat room, in its transaction; chat itself, money and reviews are others' rooms.
 #pragma once
 #include <string>
 #include <vector>
@@ -73,6 +74,19 @@ void install(http::Router& router, Deps& deps);
 
 /// Whether two people are the sides of a gig that is accepted, in progress or completed.
 Awaitable<bool> share_a_gig(db::Executor& db, Uuid one, Uuid other);
+/// How many gigs somebody completed with each of the others, whoever was the helper; in their order, 0 where none.
+Awaitable<std::vector<std::int64_t>> completed_together(db::Executor& db, Uuid one, std::vector<Uuid> others);
+
+/// A gig as it is now, for whoever tells others of it.
+struct News {
+  Gig open_view;  ///< as strangers see it
+  Gig own_view;   ///< as its two sides see it
+  std::vector<std::string> terms;
+  bool expired = false;  ///< its time is over, whether or not the clock has cancelled it yet
+};
+
+/// Those of `ids` that exist, in no order.
+Awaitable<std::vector<News>> read_news(db::Executor& db, std::vector<Uuid> ids);
 
 // For the jobs.
 

@@ -53,7 +53,7 @@
   CASE WHEN :placed THEN ST_Distance(g.public_location, @point@) END AS distance_m
 
 -- name: gigs.create
--- The gig, its first event and its timer in one statement, so that posting costs one round trip.
+-- The gig, its first event, what others hear of it and its timer in one statement, so that posting costs one round trip.
 WITH g AS (
   INSERT INTO gigs (id, seeker_id, title, description, category, duration_hours, budget, location, public_location,
                     cell_x, cell_y, address_text, image_urls, terms, starts_at, expires_at)
@@ -64,6 +64,7 @@ WITH g AS (
   RETURNING *),
 event AS (INSERT INTO gig_events (gig_id, version, action, actor_id, from_status, to_status)
           SELECT id, version, 'CREATE', seeker_id, NULL, status FROM g),
+told AS (INSERT INTO outbox (kind, topic, number) SELECT 'gig.changed', id, version FROM g),
 timer AS (INSERT INTO timers (kind, subject_id, due_at)
           SELECT 'gig.expire', id, expires_at FROM g WHERE expires_at IS NOT NULL)
 SELECT @card@ FROM g @people@
@@ -71,6 +72,13 @@ SELECT @card@ FROM g @people@
 -- name: gigs.by_id
 -- The most frequent read: three primary keys.
 SELECT @card@ FROM gigs g @people@ WHERE g.id = :id
+
+-- name: gigs.news
+-- What others are told of gigs that changed: as strangers see them (the viewer is nobody) and what the two sides see.
+SELECT @card@, ST_Y(g.location::geometry) AS true_latitude, ST_X(g.location::geometry) AS true_longitude,
+  g.address_text AS true_address_text, g.cancel_reason AS true_cancel_reason, g.terms,
+  coalesce(g.expires_at <= now(), false) AS expired
+FROM gigs g @people_of@ WHERE g.id = ANY(:ids)
 
 -- name: gigs.lock
 -- Whoever wants to move or change a gig takes turns here; the clock that counts is the database's.
@@ -98,6 +106,7 @@ WITH g AS (
   WHERE id = :id AND status = :from_status RETURNING *),
 event AS (INSERT INTO gig_events (gig_id, version, action, actor_id, from_status, to_status, reason, at)
           SELECT id, version, :action, :actor_id, :from_status, status, :reason, updated_at FROM g),
+told AS (INSERT INTO outbox (kind, topic, number) SELECT 'gig.changed', id, version FROM g),
 opened AS (INSERT INTO gig_assignments (gig_id, helper_id, accepted_at)
            SELECT id, helper_id, accepted_at FROM g WHERE status = 'ACCEPTED'),
 ended AS (UPDATE gig_assignments SET ended_at = statement_timestamp()
@@ -132,6 +141,7 @@ WITH g AS (
   WHERE id = :id RETURNING *),
 event AS (INSERT INTO gig_events (gig_id, version, action, actor_id, from_status, to_status, at)
           SELECT id, version, 'CHANGE', seeker_id, status, status, updated_at FROM g),
+told AS (INSERT INTO outbox (kind, topic, number) SELECT 'gig.changed', id, version FROM g),
 untimed AS (DELETE FROM timers WHERE kind = 'gig.expire' AND subject_id = :id AND :set_expires_at
             AND :expires_at::timestamptz IS NULL),
 timer AS (INSERT INTO timers (kind, subject_id, due_at)
@@ -160,6 +170,15 @@ SELECT EXISTS (
   UNION ALL
   SELECT 1 FROM gigs WHERE seeker_id = :other AND helper_id = :one AND status IN ('ACCEPTED', 'IN_PROGRESS', 'COMPLETED')
 ) AS shared
+
+-- name: gigs.completed_together
+-- For a whole page of people at once, along gigs_completed_pair from both ends.
+WITH done AS (
+  SELECT helper_id AS other FROM gigs WHERE seeker_id = :one AND helper_id = ANY (:others) AND status = 'COMPLETED'
+  UNION ALL
+  SELECT seeker_id FROM gigs WHERE seeker_id = ANY (:others) AND helper_id = :one AND status = 'COMPLETED')
+SELECT count(d.other) FROM unnest(:others) WITH ORDINALITY o (id, place) LEFT JOIN done d ON d.other = o.id
+GROUP BY o.place ORDER BY o.place
 
 -- name: gigs.of_seeker
 -- The caller's posted gigs, newest first.

@@ -1,6 +1,7 @@
 // The life of a gig: accepting, withdrawing, moving on, cancelling, expiring. lifecycle.hpp says who may; one statement
 // does it, under the gig's row lock.
 #include "gigs_sql.hpp"
+#include "rooms/chat/chat.hpp"
 #include "rooms/gigs/rows.hpp"
 
 namespace hourz::gigs {
@@ -55,7 +56,29 @@ Problem refusal_of(const LockedRow& gig, Status to, Side who) {
   return problem;
 }
 
-/// Takes the gig one step on: locked, asked of the table, done, in the call's transaction.
+/// What a step's SYSTEM message in the room says.
+std::string text_of(Action action, Side who, const std::optional<std::string>& reason) {
+  std::string text;
+  switch (action) {
+    case Action::ACCEPT:
+      return "The gig is accepted. You can talk here until it ends.";
+    case Action::START:
+      return "The work has begun.";
+    case Action::COMPLETE:
+      return "The gig is completed. This room is closed.";
+    case Action::WITHDRAW:
+      text = "The helper has stepped back. This room is closed.";
+      break;
+    default:
+      text = who == Side::helper ? "The helper has cancelled the gig. This room is closed."
+                                 : "The seeker has cancelled the gig. This room is closed.";
+  }
+  if (reason) text += " Reason: " + *reason;
+  return text;
+}
+
+/// Takes the gig one step on: locked, asked of the table, done, told in its room, in the call's transaction, which the
+/// last of these statements commits.
 Awaitable<CardRow> step(db::Executor& db, const Call* call, Uuid id, Uuid user, Status to,
                         std::optional<std::string> reason) {
   const LockedRow gig = co_await lock(db, id);
@@ -64,12 +87,27 @@ Awaitable<CardRow> step(db::Executor& db, const Call* call, Uuid id, Uuid user, 
   const auto transition = find_transition(gig.status, to, who);
   if (!transition || (transition->action == Action::ACCEPT && gig.expired)) throw refusal_of(gig, to, who);
   if (transition->reason_needed && !reason) throw invalid("reason", "required", "is required to stop work begun");
-  MoveRow row{id, user, user, gig.status, to, transition->action, std::move(reason)};
-  const bool completed = to == Status::COMPLETED;
-  auto moved = completed ? db::decode_first<CardRow>(co_await db.execute(move_gig.bind(row)))
-                         : db::decode_first<CardRow>(co_await db.execute_last(move_gig.bind(row)));
-  if (completed) co_await users::count_completed_gig(db, gig.helper_id.value());
-  co_return std::move(moved.value());
+  const std::string told = text_of(transition->action, who, reason);
+  const MoveRow row{id, user, user, gig.status, to, transition->action, std::move(reason)};
+  if (gig.status == Status::PENDING && to == Status::CANCELLED) {  // nobody has a room: one round trip less
+    co_return (co_await db::maybe_last(db, move_gig, row)).value();
+  }
+  CardRow moved = (co_await db::maybe(db, move_gig, row)).value();
+  switch (transition->action) {
+    case Action::ACCEPT:
+      co_await chat::open_room(db, {id, moved.title, gig.seeker_id, user}, told);
+      break;
+    case Action::START:
+      co_await chat::tell_room(db, id, told);
+      break;
+    case Action::COMPLETE:
+      co_await users::count_completed_gig(db, gig.helper_id.value());
+      co_await chat::close_room(db, id, told);
+      break;
+    default:
+      co_await chat::close_room(db, id, told);
+  }
+  co_return moved;
 }
 
 constexpr Endpoint accept_gig{

@@ -176,6 +176,17 @@ struct PointRow {
 };
 BOOST_DESCRIBE_STRUCT(PointRow, (), (latitude, longitude))
 const db::Query<PointRow, Uuid> select_location{sql::location};
+struct BlockParameters {
+  Uuid user;
+  std::vector<Uuid> others;
+};
+BOOST_DESCRIBE_STRUCT(BlockParameters, (), (user, others))
+struct BlockUsers {
+  std::vector<Uuid> users;
+};
+BOOST_DESCRIBE_STRUCT(BlockUsers, (), (users))
+const db::Query<BlockedPair, BlockUsers> select_blocks{sql::blocks_of};
+const db::Query<Uuid, BlockParameters> select_blocked{sql::blocked_among};
 const db::Query<db::Nothing, Uuid> update_completed{sql::count_completed};
 const db::Query<OwnRow, OverrideRow> update_reputation{sql::override_reputation};
 const db::Query<Credentials, std::string> select_credentials{sql::credentials};
@@ -459,6 +470,15 @@ Awaitable<std::optional<Point>> location_of(db::Executor& db, Uuid id) {
   const auto row = co_await db::maybe(db, select_location, id);
   if (!row) co_return std::nullopt;
   co_return Point{row->latitude, row->longitude};
+}
+
+Awaitable<std::vector<BlockedPair>> blocks_of(db::Executor& db, std::vector<Uuid> users) {
+  co_return co_await db::all(db, select_blocks, BlockUsers{std::move(users)});
+}
+
+Awaitable<std::vector<Uuid>> blocked_among(db::Executor& db, Uuid user, std::vector<Uuid> others) {
+  const BlockParameters asked{user, std::move(others)};
+  co_return co_await db::all(db, select_blocked, asked);
 }
 
 Awaitable<void> count_completed_gig(db::Executor& db, Uuid helper) { co_await db::run(db, update_completed, helper); }

@@ -1,7 +1,8 @@
 // Users: who somebody is, where they are, whether they can be asked to help.
 //
-// Owns the table `users`. Promises that a stranger sees only PublicUser and never a true location, an email or, outside
-// an accepted gig, contact details. Passwords and sessions are the auth room's; it comes here for the row.
+// Owns the tables `users` and `blocks`. Promises that a stranger sees only PublicUser and never a true location, an
+// email or, outside an accepted gig, contact details. Passwords and sessions are the auth room's; it comes here for the
+// row.
 #pragma once
 #include <functional>
 #include <optional>
@@ -130,6 +131,15 @@ Awaitable<User> own(db::Executor& db, Uuid id);
 Awaitable<std::optional<User>> change_profile(db::Executor& db, Uuid id, const ProfileChange& change, bool setup);
 /// The true fixed location, for the caller's own searches.
 Awaitable<std::optional<Point>> location_of(db::Executor& db, Uuid id);
+struct BlockedPair {
+  Uuid user_id, other_id;
+};
+BOOST_DESCRIBE_STRUCT(BlockedPair, (), (user_id, other_id))
+
+/// Every block that some of `users` are part of, whoever made it, seen from them.
+Awaitable<std::vector<BlockedPair>> blocks_of(db::Executor& db, std::vector<Uuid> users);
+/// Those of `others` who blocked the user or whom the user blocked, each once, in no order.
+Awaitable<std::vector<Uuid>> blocked_among(db::Executor& db, Uuid user, std::vector<Uuid> others);
 Awaitable<void> count_completed_gig(db::Executor& db, Uuid helper);
 
 struct Credentials {

@@ -118,3 +118,15 @@ UPDATE users SET role = 'ADMIN', updated_at = now() WHERE email = :email
 -- Where the caller's own searches start.
 SELECT ST_Y(fixed_location::geometry) AS latitude, ST_X(fixed_location::geometry) AS longitude
 FROM users WHERE id = :id AND fixed_location IS NOT NULL
+
+-- name: users.blocks_of
+-- Every block that some of these people are part of, seen from them.
+SELECT blocker_id AS user_id, blocked_id AS other_id FROM blocks WHERE blocker_id = ANY (:users)
+UNION
+SELECT blocked_id AS user_id, blocker_id AS other_id FROM blocks WHERE blocked_id = ANY (:users)
+
+-- name: users.blocked_among
+-- A block counts for both sides, whoever made it.
+SELECT blocked_id FROM blocks WHERE blocker_id = :user AND blocked_id = ANY (:others)
+UNION
+SELECT blocker_id FROM blocks WHERE blocked_id = :user AND blocker_id = ANY (:others)

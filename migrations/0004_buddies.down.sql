@@ -1,0 +1,3 @@
+DROP INDEX gigs_completed_pair;
+DROP TABLE blocks;
+DROP TABLE buddies;
