@@ -15,6 +15,7 @@ import time
 import pytest
 import websockets
 
+from harness import quantile
 from wire import PATIENCE_S, Probe, connect, wait_for
 from wire import probe  # noqa: F401 (fixture)
 from ws_wire import BINARY, CLOSE, PING, PONG, TEXT, Socket, close, figures, frame, handshake
@@ -301,12 +302,12 @@ def stall(own, size, rounds):
     with Socket(own.address) as good, Socket(own.address) as other:
         with Socket(own.address, receive_bytes=4096) as stalled:
             assert stalled.ask("here") == "here"
-            worst = highest = 0
+            highest, took = 0, []
             for _ in range(rounds):
                 began = time.monotonic()
                 good.send(frame(TEXT, f"all 1 {size}"))
                 assert len(good.expect("text")) == size and len(other.expect("text")) == size
-                worst = max(worst, time.monotonic() - began)
+                took.append(time.monotonic() - began)
                 told = good.ask("figures").split()
                 highest = max(highest, int(told[2]))
                 if told[5] == "1":
@@ -314,7 +315,7 @@ def stall(own, size, rounds):
             wait_for(lambda: figures(own.address)["too_slow"] == 1, "the stalled one was told")
             wait_for(lambda: figures(own.address)["sessions"] == 3, "the stalled one was cut")
             assert figures(own.address)["outbox_bytes"] == 0
-            return worst, highest, stalled_end(stalled)
+            return quantile(took, 0.99), highest, stalled_end(stalled)
 
 
 def stalled_end(peer):
@@ -333,12 +334,12 @@ def test_stalled_reader(size):
     """W08: it costs at most its outbox and what the kernel takes, is cut, and the others read on."""
     with Probe(threads=1, close_ms=300) as own:
         before = own.memory_kib()
-        worst, highest, count = stall(own, size, 12_000_000 // size if size > 1000 else 40_000)
+        usual_s, highest, count = stall(own, size, 12_000_000 // size if size > 1000 else 40_000)
         assert count < 12_000_000 // size
         assert highest <= 1024 * 1024
         if not own.sanitized:
             assert own.memory_kib() - before < 5 * 1024
-            assert worst < 1
+            assert usual_s < 0.5
 
 
 def test_stalled_reader_below_the_bound():

@@ -6,7 +6,6 @@
 
 import base64
 import hashlib
-import os
 import socket
 import struct
 
@@ -142,12 +141,3 @@ def figures(address):
     with Socket(address) as asking:
         names = ("open", "sockets", "outbox_bytes", "frames_in", "frames_out", "too_slow", "sessions")
         return dict(zip(names, map(int, asking.ask("figures").split())))
-
-
-def memory_of_kernel_kib():
-    """What the kernel holds for TCP."""
-    with open("/proc/net/sockstat", encoding="ascii") as lines:
-        for line in lines:
-            if line.startswith("TCP:"):
-                return int(line.split()[-1]) * os.sysconf("SC_PAGE_SIZE") // 1024
-    return 0
