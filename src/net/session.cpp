@@ -184,16 +184,19 @@ asio::awaitable<bool> read_body(Session& session, std::size_t length, std::strin
 /// A request for a WebSocket's target. Opened, the connection lives on as a WebSocket, and there is nothing to answer.
 asio::awaitable<std::optional<http::Response>> upgrade(Session& session, Head& head) {
   realtime::Gateway& gateway = *session.shard->gateway;
-  Fault fault = check_handshake(head);
-  if (!fault && session.draining()) fault = {503, "The server is being stopped."};
-  if (fault) {
+  if (const Fault fault = check_handshake(head)) {
     http::Response response = gateway.refuse(head.request, fault.status, fault.detail);
     if (fault.status == 426) {
       std::erase_if(response.headers, [](const auto& header) { return header.first == "Sec-WebSocket-Version"; });
       response.headers.emplace_back("Sec-WebSocket-Version", "13");
+      if (head.keep_alive && !response.close) {  // RFC 9110, 15.5.22; else Connection says that there is no going on
+        response.headers.emplace_back("Upgrade", "websocket");
+        response.headers.emplace_back("Connection", "Upgrade");
+      }
     }
     co_return response;
   }
+  if (session.draining()) co_return session.shard->service->refuse(503, "The server is being stopped.");
   const std::string key(head.request.header("sec-websocket-key").value_or(""));
   realtime::Opening opening = co_await gateway.open(std::move(head.request));
   if (opening.refusal) co_return std::move(opening.refusal);

@@ -152,8 +152,11 @@ def test_unsound(probe, data, status, goes_on):
     assert [answer.status for answer in answers] == [status] + [200] * goes_on
     first = answers[0]
     assert first.closes != goes_on
-    assert "upgrade" not in first.headers and "sec-websocket-accept" not in first.headers
+    assert "sec-websocket-accept" not in first.headers
     assert first.headers.get("sec-websocket-version") == ("13" if status == 426 else None)
+    assert first.headers.get("upgrade") == ("websocket" if status == 426 else None)
+    kept = "Upgrade" if status == 426 else "keep-alive" if b" HTTP/1.0" in data else None
+    assert first.headers.get("connection") == (kept if goes_on else "close")
 
 
 def test_head_has_no_body(probe):
