@@ -10,22 +10,56 @@
 namespace hourz::http {
 namespace {
 
-TEST(Assets, ThePageLoadsOnlyWhatTheBinaryHolds) {
-  const Asset* page = find_asset("/docs");
+class Pages : public testing::TestWithParam<const char*> {};
+
+TEST_P(Pages, LoadOnlyWhatTheBinaryHolds) {
+  const Asset* page = find_asset(GetParam());
   ASSERT_NE(page, nullptr);
+  EXPECT_EQ(page->content_type, "text/html; charset=utf-8");
+  const auto known = [](const std::string& target) {
+    return target.starts_with("#") || target == "/openapi.json" || target == "/asyncapi.json" ||
+           find_asset(target) != nullptr;
+  };
   const std::string html(page->bytes);
   const std::regex reference("(?:src|href)=\"([^\"]*)\"");
-  int count = 0;
+  const std::regex import("\\bimport\\b[^;\"]*\"([^\"]*)\"");
+  int count = 0, scripts = 0;
   for (std::sregex_iterator it(html.begin(), html.end(), reference), end; it != end; ++it, ++count) {
     const std::string target = (*it)[1];
-    EXPECT_TRUE(target == "/openapi.json" || find_asset(target) != nullptr) << target;
+    EXPECT_TRUE(known(target)) << target;
+    const Asset* loaded = find_asset(target);
+    // A bundle of a megabyte is too much for this regex; ours are small.
+    if (loaded == nullptr || !target.ends_with(".js") || loaded->bytes.size() > 100'000) continue;
+    ++scripts;
+    const std::string script(loaded->bytes);
+    for (std::sregex_iterator at(script.begin(), script.end(), import); at != end; ++at) {
+      EXPECT_TRUE(known((*at)[1])) << (*at)[1];
+    }
   }
   EXPECT_GE(count, 5);
+  EXPECT_GE(scripts, 1);
 }
 
-TEST(Assets, ThePageHoldsWithoutInlineScriptOrStyle) {
-  const std::string html(find_asset("/docs")->bytes);
-  EXPECT_FALSE(std::regex_search(html, std::regex("<style|style=|<script>|javascript:| on[a-z]+=")));
+TEST_P(Pages, HoldWithoutInlineScriptOrStyle) {
+  const std::string html(find_asset(GetParam())->bytes);
+  EXPECT_FALSE(
+      std::regex_search(html, std::regex("<style|style=|<script>|<script type=\"module\">|javascript:| on[a-z]+=")));
+}
+
+TEST_P(Pages, LeadToEachOther) {
+  const std::string other = GetParam() == std::string("/docs") ? "/docs/events" : "/docs";
+  EXPECT_NE(find_asset(GetParam())->bytes.find("href=\"" + other + "\""), std::string_view::npos);
+}
+
+INSTANTIATE_TEST_SUITE_P(Both, Pages, testing::Values("/docs", "/docs/events"));
+
+TEST(Assets, TheEventsPageWritesTextOnly) {
+  for (const char* path : {"/docs/events.js", "/docs/frames.js"}) {
+    const std::string script(find_asset(path)->bytes);
+    EXPECT_FALSE(
+        std::regex_search(script, std::regex("innerHTML|outerHTML|insertAdjacentHTML|document\\.write|\\beval\\b")))
+        << path;
+  }
 }
 
 TEST(Assets, AreEachThemselves) {

@@ -16,7 +16,8 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 5> room_text
      "Accounts and sessions: register, log in, refresh, log out, change the password. An access token is short-lived; "
      "a refresh token rotates with every use, and using an old one again ends the session."},
     {"chat",
-     "A room for the two sides of an accepted gig. Messages count 1, 2, 3 without gaps in each room; a closed room can be "
+     "A room for the two sides of an accepted gig. Messages count 1, 2, 3 without gaps in each room; a closed room can "
+     "be "
      "read and not written. What is live comes over the WebSocket at `/ws`; sending works here too."},
     {"gigs",
      "Gigs from posting to completion: search them by distance, bounds, words and money, see them on a map, accept "
@@ -256,7 +257,8 @@ object openapi_document(const Router& router) {
             "is a number of baht with at most two decimals; distances are kilometres. Every error is a problem "
             "document (RFC 9457) with a stable `code`. A path with and without a trailing slash is the same "
             "resource; PATCH is the same as PUT; HEAD and OPTIONS work wherever GET does. Enum values are accepted "
-            "in any case."},
+            "in any case. The WebSocket's events have a document of their own: /asyncapi.json, as a page "
+            "/docs/events."},
            {"license", object{{"name", "MIT"}, {"identifier", "MIT"}}}}},
       {"servers", array{object{{"url", "/"}, {"description", "this server"}}}},
       {"tags", std::move(tags)},

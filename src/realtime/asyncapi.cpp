@@ -85,7 +85,7 @@ std::string_view meaning_of(CloseCode code) {
     case CloseCode::resume:
       return "The server cannot promise any more that nothing is missing: resume with `after_seq`.";
     case CloseCode::too_fast:
-      return "More frames than the limit, and again after `rate_limited`.";
+      return "More frames than the limit, and again after `rate_limited`; or one socket more than an account may have.";
     case CloseCode::unauthenticated:
       return "No token came within 5 s, or a wrong one.";
     case CloseCode::session_ended:
@@ -97,13 +97,16 @@ std::string_view meaning_of(CloseCode code) {
 /// What a client does next. Codes below 4000 are RFC 6455's, with no rule in their number.
 std::string_view next_step(CloseCode code) {
   switch (code) {
+    case CloseCode::normal:
+      return "nothing";
     case CloseCode::going_away:
     case CloseCode::internal_error:
       return "come back";
     case CloseCode::token_ended:
       return "come back with a fresh token";
     default:
-      return static_cast<int>(code) / 500 == 8 ? "come back" : "stay away";
+      if (static_cast<int>(code) < 4000) return "mend the client";
+      return static_cast<int>(code) < 4500 ? "come back" : "stay away";
   }
 }
 
