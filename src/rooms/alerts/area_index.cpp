@@ -13,6 +13,7 @@ namespace bg = boost::geometry;
 using Flat = bg::model::point<double, 2, bg::cs::cartesian>;  // degrees east and north
 using Box = bg::model::box<Flat>;
 using Entry = std::pair<Box, std::uint64_t>;
+using OnSphere = bg::model::point<double, 2, bg::cs::spherical_equatorial<bg::degree>>;
 using OnEarth = bg::model::point<double, 2, bg::cs::geographic<bg::degree>>;
 
 constexpr double metres_a_degree = 110'574;  // of latitude at the equator, where a degree is shortest
@@ -23,11 +24,18 @@ struct Circle {
   double radius_m;
 };
 
-double distance_m(Point a, Point b) {
+bool holds(const Circle& circle, Point point) {
+  const OnEarth middle(circle.middle.longitude, circle.middle.latitude), other(point.longitude, point.latitude);
+  // On the sphere of the mean radius first: ten times as fast, and off by at most 0.6 %.
+  static const bg::strategy::distance::haversine<double> haversine(6371008.8);
+  const double roughly_m = bg::distance(OnSphere(bg::get<0>(middle), bg::get<1>(middle)),
+                                        OnSphere(bg::get<0>(other), bg::get<1>(other)), haversine);
+  if (roughly_m < circle.radius_m * 0.99) return true;
+  if (roughly_m > circle.radius_m * 1.01) return false;
   // Exact to less than a millimetre but for points nearly opposite each other, which no area spans.
   static const bg::strategy::distance::vincenty<bg::srs::spheroid<double>> vincenty{
       bg::srs::spheroid<double>(6378137.0, 6356752.314245)};
-  return bg::distance(OnEarth(a.longitude, a.latitude), OnEarth(b.longitude, b.latitude), vincenty);
+  return bg::distance(middle, other, vincenty) <= circle.radius_m;
 }
 
 /// One box, or two when it crosses the antimeridian, in degrees; all longitudes when a pole is near.
@@ -78,8 +86,7 @@ void AreaIndex::find(Point point, std::vector<std::uint64_t>& found) const {
         std::abs(point.longitude) == 180) {
       continue;
     }
-    const Circle& circle = state_->circles.at(key);
-    if (distance_m(circle.middle, point) <= circle.radius_m) found.push_back(key);
+    if (holds(state_->circles.at(key), point)) found.push_back(key);
   }
 }
 
