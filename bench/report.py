@@ -1,6 +1,8 @@
 """What was measured, against the targets: as Markdown for people, and as a plot. No dependency, no number of its own."""
 from xml.sax.saxutils import escape
 
+import socket_report
+
 SIDES = {"pgbench": "#8d99ae", "server": "#d1495b", "peer": "#edae49"}
 LABELS = {"pgbench": "pgbench (the limit)", "server": "Hourz", "peer": "Fastify + pg"}
 OPERATIONS = {"gig": "gig by id", "near": "nearby, 5 km, 20 rows", "post": "posting a gig, durable"}
@@ -113,6 +115,7 @@ def markdown(result: dict) -> str:
         if run.get("at_256"):
             lines += ["", f"At 256 connections the server held at most {run['at_256']['resident_bytes'] / 2**20:.0f} "
                       f"MiB and gave {run['at_256']['errors']} errors."]
+    lines += socket_report.markdown(result.get("sockets"))
     lines += ["", "## How", "",
               "- The server runs on its own private cluster with durable settings, with authentication, rate limits and "
               "log lines on (logins are measured with the limits off: they would stop it after five). Requests carry "
@@ -203,5 +206,9 @@ def plot(result: dict) -> str:
         drawn, bottom = bars(run, 24, y + 30, 520)
         body += drawn + latencies(run, 580, y + 44, 360, 190)
         y = max(bottom, y + 330) + 20
+    if result.get("sockets"):
+        body.append(text(24, y, f"Real time, {result['machine']}", 15, weight="bold"))
+        drawn, y = socket_report.bars(result["sockets"], 24, y + 30, 520, text, SIDES)
+        body += drawn
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 980 {y:.0f}" width="980" height="{y:.0f}" '
             'font-family="sans-serif"><rect width="100%" height="100%" fill="white"/>' + "\n".join(body) + "</svg>\n")

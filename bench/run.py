@@ -22,6 +22,8 @@ import urllib.parse
 import uuid
 
 import report
+import socket_report
+import sockets
 import statements
 from load import (POSTGRES_BIN, ROOT, Failed, Hourz, end_wrk, paced, pgbench, request, start_peer, start_wrk, wrk,
                   write_requests)
@@ -412,7 +414,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5, help="of each run")
     parser.add_argument("--quick", action="store_true", help="one round of short runs, to see that all of it works; "
                         "its results go to build/bench")
-    parser.add_argument("--no-peer", action="store_true", help="without the Fastify peer (needs no npm)")
+    parser.add_argument("--no-peer", action="store_true", help="without the peers (needs no npm)")
+    parser.add_argument("--only", choices=["http", "sockets"], help="a part; the other's results stay as they are")
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "build" / "release" / "src" / "hourz")
     parser.add_argument("--output", type=pathlib.Path, help="folder of the report (bench/results)")
     arguments = parser.parse_args()
@@ -429,7 +432,12 @@ def main() -> int:
     started = time.monotonic()
     try:
         run = bench.prepare()
-        run.update(bench.measure())
+        if arguments.only != "sockets":
+            run.update(bench.measure())
+        if arguments.only != "http":
+            if bench.peer:
+                bench.peer.stop()
+            live = sockets.measure(bench.hourz, folder, arguments.binary, bench.rounds, bench.seconds, bench.with_peer)
     except Failed as failure:
         print(f"✗ {failure}", file=sys.stderr)
         return 1
@@ -442,9 +450,10 @@ def main() -> int:
     with contextlib.suppress(OSError, ValueError):
         result = json.loads((output / "latest.json").read_text())
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    sizes = {**result["sizes"], str(arguments.gigs): run}
+    sizes = result["sizes"] if arguments.only == "sockets" else {**result["sizes"], str(arguments.gigs): run}
+    live = result.get("sockets") if arguments.only == "http" else live
     result = {"machine": machine(), "commit": commit.stdout.strip() or "unknown", "versions": versions(),
-              "sizes": sizes, "checks": report.checks(sizes)}
+              "sizes": sizes, "sockets": live, "checks": report.checks(sizes) + socket_report.checks(live)}
     (output / "latest.json").write_text(json.dumps(result, indent=1) + "\n")
     (output / "latest.md").write_text(report.markdown(result))
     (output / "latest.svg").write_text(report.plot(result))
@@ -457,7 +466,7 @@ def main() -> int:
     print()
     say(f"done in {time.monotonic() - started:.0f} s; the report is in "
         f"{os.path.relpath(output)}/latest.md")
-    return 0 if run["errors"] == 0 else 1
+    return 0 if run.get("errors", 0) == 0 else 1
 
 
 if __name__ == "__main__":
