@@ -11,14 +11,16 @@ using boost::json::array;
 using boost::json::object;
 
 /// What each room is about. A room that is missing here has no description, which the document's lint refuses.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 5> room_texts{{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 6> room_texts{{
     {"auth",
      "Accounts and sessions: register, log in, refresh, log out, change the password. An access token is short-lived; "
      "a refresh token rotates with every use, and using an old one again ends the session."},
+    {"buddies",
+     "A list of people to remember, with notes, private to its owner; and which of them are available now, the nearest "
+     "first."},
     {"chat",
      "A room for the two sides of an accepted gig. Messages count 1, 2, 3 without gaps in each room; a closed room can "
-     "be "
-     "read and not written. What is live comes over the WebSocket at `/ws`; sending works here too."},
+     "be read and not written. What is live comes over the WebSocket at `/ws`; sending works here too."},
     {"gigs",
      "Gigs from posting to completion: search them by distance, bounds, words and money, see them on a map, accept "
      "one, and take it through its states. Strangers are shown a point that is off by some metres."},

@@ -146,7 +146,7 @@ function write(root) {
   at("errors").append(table(["code", "says"], (socket["x-errors"] ?? []).map((error) => [make("code", {}, error.code), error.title])));
   at("closes").append(table(["code", "why", "then"], (socket["x-close-codes"] ?? []).map((close) => [make("code", {}, String(close.code)), prose(close.meaning), close.next])));
   // The browser looked for the place before it was there.
-  if (location.hash) at(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
+  if (location.hash) at(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView({ behavior: "instant" });
 }
 
 try {
