@@ -73,11 +73,23 @@ constexpr ClientEvent mark_event{.name = "mark_read",
                                  .answer = "read_receipt",
                                  .errors = {ErrorCode::not_found}};
 
+/// Lets the caller's receipts go on when the answer is sent, or there is none.
+struct MarkGuard {
+  Floor& floor;
+  realtime::Connection& connection;
+  Uuid room;
+  std::int64_t seq = 0;
+  ~MarkGuard() { floor.end_mark(connection, room, seq); }
+};
+
 Awaitable<void> mark(Floor& floor, Incoming& in, MarkSeen wish) {
+  floor.begin_mark(in.from, wish.room_id);
+  MarkGuard guard{floor, in.from, wish.room_id};
   const auto transaction = in.from.database.begin();
   const Marked marked = co_await mark_read(*transaction, wish.room_id, in.user(), wish.seq.value);
   if (marked.moved) floor.wake();
   in.answer(read_receipt, marked.receipt);
+  guard.seq = marked.receipt.seq;
 }
 
 constexpr ClientEvent typing_event{.name = "typing",
@@ -95,6 +107,7 @@ struct Delivery {
   Uuid room;
   std::int64_t seq;
   Frame frame;
+  Uuid user{};  ///< of a receipt: whose marker moved
 };
 
 constexpr std::size_t messages_a_read = 500;
@@ -119,7 +132,7 @@ Awaitable<Spread> expand_messages(Parts* parts, db::Executor* db, std::vector<Ev
     }
     for (std::size_t i = at; i < end; ++i) {
       const auto frame = frames.find({events[i].topic, events[i].number});
-      if (frame != frames.end()) deliveries.push_back({events[i].topic, events[i].number, frame->second});
+      if (frame != frames.end()) deliveries.push_back({events[i].topic, events[i].number, frame->second, {}});
     }
   }
   if (deliveries.empty()) co_return Spread();
@@ -135,14 +148,14 @@ Awaitable<Spread> expand_receipts(Parts* parts, std::vector<Event> events) {
   for (const Event& event : events) {
     const auto user = parse_uuid(event.note);
     if (!user || !parts->interest.any(event.topic)) continue;
-    deliveries.push_back(
-        {event.topic, event.number, realtime::frame_of(read_receipt, ReadReceipt{event.topic, *user, event.number})});
+    deliveries.push_back({event.topic, event.number,
+                          realtime::frame_of(read_receipt, ReadReceipt{event.topic, *user, event.number}), *user});
   }
   if (deliveries.empty()) co_return Spread();
   co_return [parts, deliveries = std::move(deliveries)](std::size_t shard) {
     Floor* floor = parts->floors.at(shard);
     if (floor == nullptr) return;
-    for (const Delivery& one : deliveries) floor->show_receipt(one.room, one.frame);
+    for (const Delivery& one : deliveries) floor->show_receipt(one.room, one.user, one.seq, one.frame);
   };
 }
 

@@ -4,6 +4,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <unordered_map>
+#include <utility>
 
 #include "rooms/chat/seat.hpp"
 #include "rooms/chat/wire_events.hpp"
@@ -15,10 +16,38 @@ using realtime::Frame;
 using Clock = std::chrono::steady_clock;
 
 struct Floor::State : std::enable_shared_from_this<Floor::State> {
+  /// One side's receipts as a connection has heard them.
+  struct Receipts {
+    std::int64_t told = 0;  ///< the marker, as this connection knows it
+    std::int64_t held = 0;  ///< newer, while an answer is on its way that may say as much
+    Frame frame{};          ///< of what is held
+    bool waits = true;
+
+    void hear(Connection& connection, std::int64_t seq, const Frame& news) {
+      if (seq <= std::max(told, held)) return;
+      if (waits) {
+        held = seq;
+        frame = news;
+      } else {
+        told = seq;
+        connection.send(news);
+      }
+    }
+
+    /// The answer was sent, and said `seq`.
+    void go_on(Connection& connection, std::int64_t seq) {
+      waits = false;
+      told = std::max(told, seq);
+      if (held > told) connection.send(std::move(frame));
+      told = std::max(told, std::exchange(held, 0));
+      frame = {};
+    }
+  };
   struct Place {
     Connection* connection;
     Uuid user;
     Seat<Frame> seat;
+    Receipts own{}, other{};
     bool entered = false;  ///< a join has ended well, and presence knows
   };
   struct Typist {
@@ -59,7 +88,7 @@ struct Floor::State : std::enable_shared_from_this<Floor::State> {
       });
     }
     mine->second.push_back(room);
-    rooms[room].places.push_back({&connection, connection.user(), {}, false});
+    rooms[room].places.push_back({&connection, connection.user(), {}, {}, {}, false});
     parts.interest.add(room);
   }
 
@@ -161,12 +190,21 @@ void Floor::deliver(const Uuid& room, std::int64_t seq, const Frame& frame) {
   }
 }
 
-void Floor::show_receipt(const Uuid& room, const Frame& frame) {
+void Floor::show_receipt(const Uuid& room, const Uuid& user, std::int64_t seq, const Frame& frame) {
   const auto here = state_->rooms.find(room);
   if (here == state_->rooms.end()) return;
-  for (const State::Place& place : here->second.places) {
-    if (place.entered) place.connection->send(frame);
+  for (State::Place& place : here->second.places) {
+    (place.user == user ? place.own : place.other).hear(*place.connection, seq, frame);
   }
+}
+
+void Floor::begin_mark(const Connection& connection, const Uuid& room) {
+  if (State::Place* place = state_->find(connection, room)) place->own.waits = true;
+}
+
+void Floor::end_mark(Connection& connection, const Uuid& room, std::int64_t seq) noexcept {
+  State::Place* place = state_->find(connection, room);
+  if (place != nullptr && place->entered) place->own.go_on(connection, seq);
 }
 
 void Floor::show_presence(const Uuid& room, const Uuid& user, bool online) {
@@ -214,6 +252,8 @@ void Floor::end_join(Connection& connection, const Uuid& room, std::int64_t last
   }
   if (!place->entered && state_->parts.presence) state_->parts.presence->enter(room, place->user);
   place->entered = true;
+  place->own.go_on(connection, 0);
+  place->other.go_on(connection, 0);
   auto rest = place->seat.end_reading(last_seq);
   for (Frame& frame : rest.items) connection.send(std::move(frame));
   if (rest.gap) connection.close(realtime::CloseCode::resume, "messages were missed: come back and resume");

@@ -30,7 +30,6 @@ void install_feed(realtime::Node& node, Parts& parts);
 class Floor {
  public:
   static constexpr std::size_t rooms_at_most = 100;  ///< joined by one connection
-  static constexpr std::chrono::milliseconds typing_lasts{6000};
 
   /// Enters itself in the parts as the floor of `shard`.
   Floor(Parts& parts, boost::asio::io_context& io, std::size_t shard);
@@ -40,7 +39,8 @@ class Floor {
 
   // --- for the node's spreads ---
   void deliver(const Uuid& room, std::int64_t seq, const realtime::Frame& frame);
-  void show_receipt(const Uuid& room, const realtime::Frame& frame);
+  /// To each connection that does not know a marker as far as that.
+  void show_receipt(const Uuid& room, const Uuid& user, std::int64_t seq, const realtime::Frame& frame);
   void show_presence(const Uuid& room, const Uuid& user, bool online);
   void show_typing(const Uuid& room, const Uuid& user, bool is_typing);
 
@@ -52,9 +52,15 @@ class Floor {
   /// The join came to nothing: as it was before.
   void cancel_join(realtime::Connection& connection, const Uuid& room) noexcept;
   void leave(realtime::Connection& connection, const Uuid& room);
+  /// Between these the caller's receipts wait: the answer, which says `seq`, may make them needless.
+  void begin_mark(const realtime::Connection& connection, const Uuid& room);
+  void end_mark(realtime::Connection& connection, const Uuid& room, std::int64_t seq) noexcept;
   /// Throws not_joined.
   void say_typing(realtime::Connection& connection, const Uuid& room, bool is_typing);
   void wake();
+
+  /// After which typing ends by itself; a test makes it short.
+  std::chrono::milliseconds typing_lasts{6000};
 
  private:
   struct State;
