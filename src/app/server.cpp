@@ -116,9 +116,14 @@ struct Server::State {
     auto& open = m.gauge("hourz_http_connections", "Open client connections.");
     auto& accepted = m.counter("hourz_http_connections_accepted_total", "Client connections accepted.");
     auto& bad = m.counter("hourz_http_bad_requests_total", "Requests refused before routing.");
+    auto& outbox = m.gauge("hourz_sockets_outbox_bytes", "Bytes that sockets have still to be sent.");
+    auto& frames_in = m.counter("hourz_sockets_frames_in_total", "WebSocket frames received, of any kind.");
+    auto& frames_out = m.counter("hourz_sockets_frames_out_total", "WebSocket frames sent.");
+    auto& slow = m.counter("hourz_sockets_too_slow_total", "Sockets closed because their peer did not read.");
     auto& hashes = m.gauge("hourz_password_hashes_waiting", "Passwords being hashed or waiting to be.");
     auto& dropped = m.counter("hourz_log_lines_dropped_total", "Log lines dropped because the log was too slow.");
-    m.before_scrape([this, &connections, &in_use, &waiting, &depth, &open, &accepted, &bad, &hashes, &dropped] {
+    m.before_scrape([this, &connections, &in_use, &waiting, &depth, &open, &accepted, &bad, &outbox, &frames_in,
+                     &frames_out, &slow, &hashes, &dropped] {
       int sums[4] = {0, 0, 0, 0};
       for (const auto& shard : shards) {
         sums[0] += shard->connections;
@@ -134,6 +139,10 @@ struct Server::State {
       open.Set(static_cast<double>(figures.open));
       catch_up(accepted, static_cast<double>(figures.accepted));
       catch_up(bad, static_cast<double>(figures.bad_requests));
+      outbox.Set(static_cast<double>(figures.outbox_bytes));
+      catch_up(frames_in, static_cast<double>(figures.frames_in));
+      catch_up(frames_out, static_cast<double>(figures.frames_out));
+      catch_up(slow, static_cast<double>(figures.too_slow));
       hashes.Set(static_cast<double>(house.hasher.waiting()));
       catch_up(dropped, static_cast<double>(log::dropped()));
     });
