@@ -54,11 +54,11 @@ constexpr http::Errors common_errors{ErrorCode::malformed_json,         ErrorCod
                                      ErrorCode::unsupported_media_type, ErrorCode::rate_limited,
                                      ErrorCode::service_unavailable,    ErrorCode::internal_error};
 
-constexpr std::array close_codes{CloseCode::normal,          CloseCode::going_away,   CloseCode::protocol_error,
-                                 CloseCode::unsupported,     CloseCode::bad_data,     CloseCode::too_big,
-                                 CloseCode::internal_error,  CloseCode::token_ended,  CloseCode::too_slow,
-                                 CloseCode::silent,          CloseCode::resume,       CloseCode::too_fast,
-                                 CloseCode::unauthenticated, CloseCode::session_ended};
+constexpr std::array close_codes{CloseCode::normal,         CloseCode::going_away,      CloseCode::protocol_error,
+                                 CloseCode::unsupported,    CloseCode::bad_data,        CloseCode::too_big,
+                                 CloseCode::internal_error, CloseCode::token_ended,     CloseCode::too_slow,
+                                 CloseCode::silent,         CloseCode::resume,          CloseCode::too_fast,
+                                 CloseCode::too_many,       CloseCode::unauthenticated, CloseCode::session_ended};
 
 std::string_view meaning_of(CloseCode code) {
   switch (code) {
@@ -85,7 +85,9 @@ std::string_view meaning_of(CloseCode code) {
     case CloseCode::resume:
       return "The server cannot promise any more that nothing is missing: resume with `after_seq`.";
     case CloseCode::too_fast:
-      return "More frames than the limit, and again after `rate_limited`; or one socket more than an account may have.";
+      return "More frames than the limit, and again after `rate_limited`.";
+    case CloseCode::too_many:
+      return "The account has as many sockets as it may: close one, or come back later.";
     case CloseCode::unauthenticated:
       return "No token came within 5 s, or a wrong one.";
     case CloseCode::session_ended:

@@ -104,7 +104,7 @@ struct Wish {
 
 struct SocketQuery {
   std::optional<Text<1, 4096>> token;
-  std::optional<Text<1, 256>> ticket;
+  std::optional<Text<1, 4096>> ticket;
 };
 BOOST_DESCRIBE_STRUCT(SocketQuery, (), (token, ticket))
 
@@ -264,7 +264,7 @@ class SocketSession final : public Session, public Wire {
       shared_->hub.add(connection_);
       return;
     }
-    if (!shared_->parts.take_place(caller.user_id)) throw Problem(ErrorCode::too_many_sockets);
+    if (!shared_->parts.take_place(caller.user_id)) throw Problem(ErrorCode::too_many_sockets).retry_after(10);
     connection_.caller = caller;
     shared_->hub.add(connection_);
   }
@@ -406,8 +406,9 @@ class SocketSession final : public Session, public Wire {
     } else if (!type->is_string()) {
       faults.push_back({"type", "wrong_type", "must be a string"});
     }
-    if (!faults.empty()) throw Problem(std::move(faults));
     data = frame.if_contains("data");
+    if (data != nullptr && !data->is_object()) faults.push_back({"data", "wrong_type", "must be an object"});
+    if (!faults.empty()) throw Problem(std::move(faults));
     const std::string_view name(type->get_string());
     if (name == authenticate_event.name) return nullptr;
     const EventBook::Entry* entry = shared_->book.find(name);
@@ -484,6 +485,7 @@ class SocketSession final : public Session, public Wire {
       // A wrong token will not get better; a database that is away will.
       const bool wrong = info_of(problem->code).status == 401 || info_of(problem->code).status == 403;
       if (wrong && !connection_.caller) connection_.close(CloseCode::unauthenticated, "the token is not valid");
+      if (problem->code == ErrorCode::too_many_sockets) connection_.close(CloseCode::too_many, "too many sockets");
       co_return;
     }
     greet(reply);
@@ -588,12 +590,9 @@ http::Response SocketGateway::refuse(const http::RequestHead& head, int status, 
   http::Response response = http::to_response(problem, request_id);
   response.headers.emplace_back("X-Request-Id", request_id);
   response.headers.emplace_back("Cache-Control", "no-store");
-  log::Line(log::Level::info, "socket.refused")
-      .with("path", path_of(head))
-      .with("ip", head.peer)
-      .with("request_id", request_id)
-      .with("status", status)
-      .with("cause", detail);
+  log::Line line(log::Level::info, "socket.refused");
+  line.with("path", path_of(head)).with("ip", head.peer).with("request_id", request_id);
+  line.with("status", status).with("cause", detail);
   return response;
 }
 

@@ -32,6 +32,7 @@ enum class CloseCode : std::uint16_t {
   silent = 4409,           ///< nothing was heard, not even a pong
   resume = 4410,           ///< the server cannot promise gap-free delivery any more: come back and resume
   too_fast = 4429,         ///< frames past the limit
+  too_many = 4430,         ///< one socket more than the account may have: come back later
   unauthenticated = 4501,  ///< no token was sent in time, or a wrong one
   session_ended = 4503,    ///< logged out, password changed, account suspended
 };
