@@ -15,8 +15,10 @@ class Bus {
  public:
   virtual ~Bus() = default;
 
-  /// Connects, and again whenever the connection is lost. `hear` gets what every server says, this one included.
-  virtual void start(std::function<void(std::string_view text)> hear) = 0;
+  /// Connects, and again whenever the connection is lost. `hear` gets what every server says, this one included. `up`
+  /// is called when it is connected, and when it has lost a text without losing the connection: what was said or heard
+  /// meanwhile is gone.
+  virtual void start(std::function<void(std::string_view text)> hear, std::function<void()> up = {}) = 0;
   virtual void stop() = 0;
 
   /// To every server, soon, at most once; dropped while there is no connection. `text` is UTF-8, at most

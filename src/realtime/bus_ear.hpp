@@ -19,7 +19,10 @@ class Ear {
  public:
   explicit Ear(std::string_view kind) : kind_(kind) {}
 
-  void listen(std::function<void(std::string_view)> hear) { hear_ = std::move(hear); }
+  void listen(std::function<void(std::string_view)> hear, std::function<void()> up) {
+    hear_ = std::move(hear);
+    tell_up_ = std::move(up);
+  }
 
   void hear(std::string_view text) {
     try {
@@ -36,11 +39,17 @@ class Ear {
     log::Line(log::Level::debug, "bus.dropped").with("bus", kind_).with("total", dropped_).with("error", why);
   }
 
+  /// Something was lost though the connection stands: whoever counts on having said it may say it again.
+  void miss() {
+    if (up_ == true && tell_up_) tell_up_();
+  }
+
   void announce(bool up, std::string_view why) {
     if (up_ == up) return;
     up_ = up;
     if (up) {
       log::Line(log::Level::info, "bus.connected").with("bus", kind_);
+      if (tell_up_) tell_up_();
     } else {
       log::Line(log::Level::warn, "bus.lost").with("bus", kind_).with("error", why);
     }
@@ -49,6 +58,7 @@ class Ear {
  private:
   std::string_view kind_;
   std::function<void(std::string_view)> hear_;
+  std::function<void()> tell_up_;
   std::int64_t dropped_ = 0;
   std::optional<bool> up_;  ///< as the log knows it
 };

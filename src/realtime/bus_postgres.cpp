@@ -42,6 +42,7 @@ db::Awaitable<void> send_waiting(std::shared_ptr<State> state) {
       co_await db::one(state->database.reads(), notify, std::move(text));
     } catch (const std::exception& error) {
       state->ear.drop(1, error.what());
+      if (!state->stopped) state->ear.miss();
     }
   }
   state->sending = false;
@@ -65,8 +66,8 @@ class PostgresBus final : public Bus {
 
   ~PostgresBus() override { stop(); }
 
-  void start(std::function<void(std::string_view)> hear) override {
-    state_->ear.listen(std::move(hear));
+  void start(std::function<void(std::string_view)> hear, std::function<void()> up) override {
+    state_->ear.listen(std::move(hear), std::move(up));
     listener_.start();
   }
 
@@ -84,6 +85,7 @@ class PostgresBus final : public Bus {
     if (state_->waiting.size() >= most_waiting) {
       state_->waiting.pop_front();
       state_->ear.drop(1, "too many texts are waiting");
+      state_->ear.miss();
     }
     state_->waiting.push_back(std::move(text));
     if (!std::exchange(state_->sending, true)) asio::co_spawn(state_->io, send_waiting(state_), asio::detached);

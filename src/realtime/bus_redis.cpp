@@ -167,8 +167,8 @@ class RedisBus final : public Bus {
 
   ~RedisBus() override { stop(); }
 
-  void start(std::function<void(std::string_view)> hear) override {
-    state_->ear.listen(std::move(hear));
+  void start(std::function<void(std::string_view)> hear, std::function<void()> up) override {
+    state_->ear.listen(std::move(hear), std::move(up));
     if (std::exchange(state_->started, true)) return;
     asio::co_spawn(state_->io, keep_up(state_, true), asio::detached);
     asio::co_spawn(state_->io, keep_up(state_, false), asio::detached);
@@ -191,6 +191,7 @@ class RedisBus final : public Bus {
     if (state_->waiting.size() >= most_waiting) {
       state_->waiting.pop_front();
       state_->ear.drop(1, "too many texts are waiting");
+      state_->ear.miss();
     }
     state_->waiting.push_back(std::move(text));
     send_waiting(*state_);

@@ -1,5 +1,7 @@
 #include "realtime/feed.hpp"
 
+#include <algorithm>
+
 #include "realtime_sql.hpp"
 
 namespace hourz::realtime {
@@ -7,37 +9,57 @@ namespace {
 
 struct Look {
   std::string previous, upto;
-  std::int64_t after_id, page;
+  std::int64_t after_id, page, given;
+  std::vector<std::int64_t> backends;
 };
-BOOST_DESCRIBE_STRUCT(Look, (), (previous, upto, after_id, page))
+BOOST_DESCRIBE_STRUCT(Look, (), (previous, upto, after_id, page, given, backends))
 
-/// All but the snapshot is null in the one row of a look that found nothing.
+struct Now {
+  std::string snapshot;
+  std::int64_t backend, last_id;
+};
+BOOST_DESCRIBE_STRUCT(Now, (), (snapshot, backend, last_id))
+
+/// All but the snapshot and the backend is null in the one row of a look that found nothing.
 struct TailRow {
   std::string snapshot;
+  std::int64_t backend;
   std::optional<std::int64_t> id;
   std::optional<std::string> kind;
   std::optional<Uuid> topic;
   std::optional<std::int64_t> number;
   std::optional<std::string> note;
 };
-BOOST_DESCRIBE_STRUCT(TailRow, (), (snapshot, id, kind, topic, number, note))
+BOOST_DESCRIBE_STRUCT(TailRow, (), (snapshot, backend, id, kind, topic, number, note))
 
-const db::Query<std::string> select_now{sql::now};
+const db::Query<Now> select_now{sql::now};
 const db::Query<TailRow, Look> select_tail{sql::tail};
 const db::Query<db::Nothing> purge{sql::purge};
 
+constexpr std::size_t most_backends = 16;
+
 }  // namespace
 
-Awaitable<void> Feed::begin(db::Executor& db) { snapshot_ = co_await db::one(db, select_now); }
+Awaitable<void> Feed::begin(db::Executor& db) {
+  Now now = co_await db::one(db, select_now);
+  snapshot_ = std::move(now.snapshot);
+  given_ = now.last_id;
+  backends_ = {now.backend};
+}
 
 Awaitable<std::vector<Event>> Feed::look(db::Executor& db) {
   std::vector<Event> events;
   std::string first;
   std::int64_t after_id = 0;
+  std::int64_t backend = 0;
   std::size_t rows = 0;
   do {
-    std::vector<TailRow> found = co_await db::all(db, select_tail, Look{snapshot_, first, after_id, page});
-    if (first.empty()) first = found.at(0).snapshot;
+    std::vector<TailRow> found =
+        co_await db::all(db, select_tail, Look{snapshot_, first, after_id, page, given_, backends_});
+    if (first.empty()) {
+      first = found.at(0).snapshot;
+      backend = found[0].backend;
+    }
     rows = 0;
     for (TailRow& row : found) {
       if (!row.id) continue;
@@ -47,6 +69,11 @@ Awaitable<std::vector<Event>> Feed::look(db::Executor& db) {
     }
   } while (rows == static_cast<std::size_t>(page));
   snapshot_ = std::move(first);
+  given_ = std::max(given_, after_id);
+  if (std::find(backends_.begin(), backends_.end(), backend) == backends_.end()) {
+    if (backends_.size() >= most_backends) backends_.erase(backends_.begin());
+    backends_.push_back(backend);
+  }
   co_return events;
 }
 

@@ -4,7 +4,8 @@
 // late. The feed goes by visibility instead: each look remembers its snapshot (pg_current_snapshot), and the next look
 // asks for rows that are visible now and were not then. A late commit is open in the old snapshot, so it is asked for
 // by name. Within one look rows are in order of id, which is order of commit for one topic, since whoever writes an
-// event holds its topic's row lock while the id is drawn. Purely about reading: who is woken when is the Node's.
+// event holds its topic's row lock while the id is drawn. A crash of PostgreSQL loses nothing either, though it gives
+// transaction numbers twice. Purely about reading: who is woken when is the Node's.
 #pragma once
 #include <string>
 #include <vector>
@@ -36,6 +37,8 @@ class Feed {
 
  private:
   std::string snapshot_;
+  std::int64_t given_ = 0;              ///< the highest id so far
+  std::vector<std::int64_t> backends_;  ///< that have looked since the server can have crashed
 };
 
 /// Deletes what nobody reads any more; for the jobs. Rows deleted.

@@ -346,10 +346,6 @@ class SocketSession final : public Session, public Wire {
   }
 
   Awaitable<void> take(std::string text) {
-    if (tokens_ < 0) {
-      fail(Problem(ErrorCode::rate_limited), {});
-      co_return;
-    }
     json::value document;
     std::string reply;
     std::optional<Problem> problem;
@@ -371,6 +367,7 @@ class SocketSession final : public Session, public Wire {
     } catch (Problem& thrown) {
       problem.emplace(std::move(thrown));
     }
+    if (tokens_ < 0) problem.emplace(ErrorCode::rate_limited);  // read all the same: the id goes back
     if (problem) {
       fail(*problem, reply);
       co_return;

@@ -25,6 +25,7 @@ constexpr auto idle_pause = 1s;      // while nobody is connected
 constexpr auto longest_away = 240s;  // rows are kept for 300 s
 constexpr auto bus_pause = 2ms;      // between two texts of ours, so that a burst of wake-ups is one
 constexpr auto alive_pause = 2s;
+constexpr auto hello_pause = 200ms;  // between two times that everything is said again
 constexpr auto lost_after = 7s;
 constexpr int bad_looks = 5;                // of a look whose events cannot be read, before it is given up
 constexpr std::size_t most_waiting = 1000;  // words for the bus; past it the oldest are dropped
@@ -63,12 +64,15 @@ struct Node::State : std::enable_shared_from_this<Node::State> {
   int failures = 0;
   bool again = false;  // woken while looking
   bool stopped = false;
-  std::unique_ptr<asio::steady_timer> look_timer, bus_timer, alive_timer;
+  std::unique_ptr<asio::steady_timer> look_timer, bus_timer, alive_timer, hello_timer;
   std::unordered_map<Uuid, Clock::time_point> peers;
   std::deque<std::string> words;  // `["kind",data]`, waiting for the bus
   bool wake_peers = false;
   bool flushing = false;
   Clock::time_point last_flush;
+  bool greeting = false;  // hello_timer runs
+  bool ask_others = false;
+  Clock::time_point last_greeting;
 
   void post_spread(const Spread& work) {
     if (!work) return;
@@ -90,6 +94,7 @@ struct Node::State : std::enable_shared_from_this<Node::State> {
 
   void hear(std::string_view text);
   void heard_from(const Uuid& server, bool alive);
+  void greet(bool ask);
   void hear_words(const Uuid& from, const json::array& said);
   void queue_words(std::string text);
   void flush();
@@ -129,10 +134,11 @@ Awaitable<void> look(State& state) {
     log::Line(log::Level::warn, "feed.lost");
     state.feed = Feed();
     state.unspread.clear();
-    state.resume_all();
   }
   if (!state.feed.begun()) {
     co_await state.feed.begin(state.database->reads());
+    // Only now: who joined before the beginning may have missed what was committed in between.
+    if (state.sockets.load() > 0) state.resume_all();
   } else if (state.unspread.empty()) {
     state.unspread = co_await state.feed.look(state.database->reads());
   }
@@ -204,11 +210,28 @@ void State::heard_from(const Uuid& server, bool alive) {
     for (const auto& action : lost) action(server);
   } else if (const auto [at, fresh] = peers.insert_or_assign(server, Clock::now()); fresh) {
     log::Line(log::Level::info, "server.met").with("server", to_string(server));
-    bus->say("{\"from\":\"" + to_string(id) + "\"}");  // it has not heard of us either
-    for (const auto& action : met) action();
+    greet(true);  // it has not heard of us either, or we have not heard of it for long
     kick();
   }
   peers_known = static_cast<std::int64_t>(peers.size());
+}
+
+/// Soon, once for many calls: everything of ours is said again, and with `ask` everybody else is asked to do so too.
+/// What is told by differences alone would stay wrong for ever where one of them was lost.
+void State::greet(bool ask) {
+  ask_others = ask_others || ask;
+  if (greeting || stopped) return;
+  greeting = true;
+  hello_timer->expires_at(std::max(Clock::now(), last_greeting + hello_pause));
+  hello_timer->async_wait([self = shared_from_this()](const boost::system::error_code& ec) {
+    self->greeting = false;
+    if (ec || self->stopped) return;
+    self->last_greeting = Clock::now();
+    if (std::exchange(self->ask_others, false)) {
+      self->bus->say("{\"from\":\"" + to_string(self->id) + "\",\"hello\":1}");
+    }
+    for (const auto& action : self->met) action();
+  });
 }
 
 void State::hear(std::string_view text) {
@@ -221,6 +244,7 @@ void State::hear(std::string_view text) {
       from != nullptr && from->is_string() ? parse_uuid(std::string_view(from->get_string())) : std::optional<Uuid>();
   if (!server || *server == id) return;
   heard_from(*server, !object.contains("bye"));
+  if (object.contains("hello")) greet(false);
   if (object.contains("wake")) kick();
   if (const auto* said = object.if_contains("words"); said != nullptr && said->is_array()) {
     hear_words(*server, said->get_array());
@@ -246,6 +270,7 @@ void State::queue_words(std::string text) {
   if (words.size() > most_waiting) {
     words.pop_front();
     words_dropped->Increment();
+    greet(false);
   }
   flush();
 }
@@ -320,13 +345,19 @@ void Node::start(db::Client& database, std::unique_ptr<Bus> bus) {
   state.look_timer = std::make_unique<asio::steady_timer>(io);
   state.bus_timer = std::make_unique<asio::steady_timer>(io);
   state.alive_timer = std::make_unique<asio::steady_timer>(io);
+  state.hello_timer = std::make_unique<asio::steady_timer>(io);
   state.bus = std::move(bus);
   state.running = true;
   asio::co_spawn(io, tail(state_), asio::detached);
   if (!state.bus) return;
-  state.bus->start([weak = std::weak_ptr(state_)](std::string_view text) {
-    if (const auto alive = weak.lock()) alive->hear(text);
-  });
+  const std::weak_ptr<State> weak = state_;
+  state.bus->start(
+      [weak](std::string_view text) {
+        if (const auto alive = weak.lock()) alive->hear(text);
+      },
+      [weak] {
+        if (const auto alive = weak.lock()) alive->greet(true);
+      });
   asio::co_spawn(io, stay_alive(state_), asio::detached);
 }
 
@@ -339,6 +370,7 @@ void Node::stop() {
   state.look_timer->cancel();
   state.bus_timer->cancel();
   state.alive_timer->cancel();
+  state.hello_timer->cancel();
 }
 
 void Node::wake() {

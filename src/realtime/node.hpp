@@ -45,7 +45,7 @@ class Node {
   void on_said(std::string kind, Hearer hearer);
   /// A server that spoke before has been silent for 7 s or said good-bye.
   void on_lost(std::function<void(const Uuid& server)> action);
-  /// Somebody new is there: who keeps state of its own may say it again.
+  /// Somebody new is there, or words were lost: who keeps state of its own must say all of it again.
   void on_met(std::function<void()> action);
   /// The shard's index. The first that is attached runs feed and bus.
   std::size_t attach(boost::asio::io_context& io, Hub& hub);

@@ -1,11 +1,15 @@
 -- name: realtime.now
 -- Where a server that starts, or that was away for too long, begins to read.
-SELECT pg_current_snapshot()::text AS snapshot
+SELECT pg_current_snapshot()::text AS snapshot, pg_backend_pid()::bigint AS backend,
+  coalesce((SELECT max(id) FROM outbox), 0) AS last_id
 
 -- name: realtime.tail
 -- What became visible after the snapshot `previous`: rows of transactions that began after it, and rows of those that
 -- were open in it. Neither order of ids nor order of transaction numbers is order of commit; being visible is. Further
 -- pages of a long catch-up name the first page's snapshot in `upto`, so that they show what it saw and no more.
+-- A server that crashed gives transaction numbers again that ended without being stored, and the old snapshot calls
+-- those ended. So a backend that was not met before looks below the snapshot too, for ids past all that were given:
+-- ids are not given again as long as a row bears them.
 WITH seen AS MATERIALIZED (
   SELECT :previous::text::pg_snapshot AS previous, pg_current_snapshot() AS current,
          nullif(:upto::text, '')::pg_snapshot AS upto),
@@ -13,8 +17,14 @@ fresh AS (
   SELECT o.* FROM seen, outbox o WHERE o.transaction >= pg_snapshot_xmax(seen.previous)
   UNION ALL
   SELECT o.* FROM seen, LATERAL pg_snapshot_xip(seen.previous) AS open (transaction), outbox o
-  WHERE o.transaction = open.transaction)
-SELECT seen.current::text AS snapshot, f.id, f.kind, f.topic, f.number, f.note
+  WHERE o.transaction = open.transaction
+  UNION ALL
+  SELECT o.* FROM seen, outbox o
+  WHERE pg_backend_pid() <> ALL (:backends::bigint[]) AND o.id > :given
+    AND o.transaction < pg_snapshot_xmax(seen.previous)
+    AND NOT EXISTS (SELECT FROM pg_snapshot_xip(seen.previous) AS open (transaction)
+                    WHERE open.transaction = o.transaction))
+SELECT seen.current::text AS snapshot, pg_backend_pid()::bigint AS backend, f.id, f.kind, f.topic, f.number, f.note
 FROM seen LEFT JOIN fresh f ON f.id > :after_id AND (seen.upto IS NULL OR pg_visible_in_snapshot(f.transaction, seen.upto))
 ORDER BY f.id LIMIT :page
 
