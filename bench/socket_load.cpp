@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
@@ -29,7 +30,7 @@ namespace hourz::load {
 namespace {
 
 struct Options {
-  std::string mode, plan, posts;
+  std::string mode, plan, posts, arrivals;
   std::uint16_t port = 0;
   double seconds = 5, warm_up_s = 1, rate = 0, patience_s = 120;
   std::size_t in_flight = 16, sample = 1, count = 200, areas = 100'000;
@@ -43,6 +44,7 @@ Options read_options(int count, char** words) {
       {"--port", [&](const char* word) { options.port = static_cast<std::uint16_t>(std::atoi(word)); }},
       {"--plan", [&](const char* word) { options.plan = word; }},
       {"--posts", [&](const char* word) { options.posts = word; }},
+      {"--arrivals", [&](const char* word) { options.arrivals = word; }},
       {"--seconds", [&](const char* word) { options.seconds = std::atof(word); }},
       {"--warm-up", [&](const char* word) { options.warm_up_s = std::atof(word); }},
       {"--rate", [&](const char* word) { options.rate = std::atof(word); }},
@@ -402,6 +404,12 @@ void alerts(Client& client, const Options& options) {
     return poster.waiting() || next == poster.size() ? now_ns() + 100'000'000 : std::max(next_ns, now_ns());
   };
   client.serve(now_ns() + static_cast<std::int64_t>(options.patience_s * 1e9), turn, due);
+
+  // For who knows when each gig was committed: its number and microseconds since 1970.
+  const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
+  const std::int64_t offset_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(since_1970).count() - now_ns();
+  std::ofstream file(options.arrivals);
+  for (const Arrival& arrival : arrivals) file << arrival.gig << ' ' << (arrival.at_ns + offset_ns) / 1000 << '\n';
 
   Samples from_sending, from_answer, answers;
   std::unordered_set<std::uint64_t> seen;
