@@ -285,8 +285,8 @@ void Floor::say_typing(Connection& connection, const Uuid& room, bool is_typing)
   State::Typist* known = State::typist(here, user);
   const auto now = Clock::now();
   if (is_typing) {
-    // Said again and again while keys are pressed; once a second is enough to keep it up.
-    if (known != nullptr && now - known->said < std::chrono::seconds(1)) return;
+    // Said again and again while keys are pressed; now and then is enough to keep it up.
+    if (known != nullptr && now - known->said < typing_pause) return;
     if (known == nullptr) {
       here.typing.push_back({user, now + typing_lasts, now});
       state_->tick_later();

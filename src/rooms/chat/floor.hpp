@@ -59,8 +59,9 @@ class Floor {
   void say_typing(realtime::Connection& connection, const Uuid& room, bool is_typing);
   void wake();
 
-  /// After which typing ends by itself; a test makes it short.
-  std::chrono::milliseconds typing_lasts{6000};
+  // A test sets these to its liking.
+  std::chrono::milliseconds typing_lasts{6000};  ///< then it ends by itself
+  std::chrono::milliseconds typing_pause{1000};  ///< within which saying it again changes nothing
 
  private:
   struct State;
