@@ -274,6 +274,19 @@ def test_a_token_that_ends_ends_its_socket(meeting):
             going_on.closed(4401)
 
 
+def test_a_suspended_account_opens_none(server, base):
+    with Person(base) as person:
+        server.database().sql(f"UPDATE users SET suspended_at = now() WHERE id = '{person.id}'")
+        caller = {"Authorization": f"Bearer {person.token}"}
+        wait_for(lambda: upgrade(base, **caller).status != 101, "the server knows", 10)
+        for target, headers in (("/ws", caller), (f"/ws?token={person.token}", {})):
+            assert upgrade(base, target, **headers).json["code"] in ("account_suspended", "session_ended")
+        with Socket(base) as socket:
+            socket.send("authenticate", 1, access_token=person.token)
+            assert socket.answer(1)["type"] == "error"
+            socket.closed(4501)
+
+
 def test_sockets_of_one_account_are_counted():
     with harness.server(sockets_per_user=2) as own, Person(own.base) as person, Person(own.base) as other:
         caller = {"Authorization": f"Bearer {person.token}"}
