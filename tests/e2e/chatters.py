@@ -60,7 +60,7 @@ class Device:
     def __init__(self, bases, person, room, seed, pace=None):
         self.bases, self.person, self.room, self.pace = itertools.cycle(bases), person, room, pace
         self.random = random.Random(seed)
-        self.last, self.peer = 0, None
+        self.last, self.heard_at, self.peer = 0, 0.0, None
         self.seen = []  # (seq, client_id), as they came
         self.faults, self.ends = [], collections.Counter()
         self.latencies, self.online = [], {}
@@ -143,7 +143,7 @@ class Device:
     def message(self, message):
         if message["seq"] != self.last + 1:
             self.faults.append(f"{message['seq']} after {self.last}")
-        self.last = message["seq"]
+        self.last, self.heard_at = message["seq"], time.monotonic()
         self.seen.append((message["seq"], message["client_id"]))
 
     async def send(self):
@@ -195,9 +195,11 @@ class Crowd:
         await until(lambda: all(task.done() for device in self.devices for task in device.tasks[1:]),
                     lambda: f"all is acknowledged: {[(d.ends, d.peer) for d in self.devices if d.pending][:5]}", seconds)
         last = {row[0]: int(row[1]) for row in database.sql("SELECT id, last_seq FROM chat_rooms")}
-        await until(lambda: all(device.last >= last[device.room] for device in self.devices),
-                    lambda: f"all is received: {[(d.last, last[d.room], d.peer) for d in self.devices if d.last < last[d.room]][:5]}",
-                    seconds)
+
+        def behind():
+            return [(device.last, last[device.room], device.ends) for device in self.devices if device.last < last[device.room]]
+
+        await until(lambda: not behind(), lambda: f"all is received: {behind()[:5]}", seconds)
         return last
 
     def check(self, database, last):
