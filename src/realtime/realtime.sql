@@ -10,14 +10,17 @@ SELECT pg_current_snapshot()::text AS snapshot, pg_backend_pid()::bigint AS back
 -- A server that crashed gives transaction numbers again that ended without being stored, and the old snapshot calls
 -- those ended. So a backend that was not met before looks below the snapshot too, for ids past all that were given:
 -- ids are not given again as long as a row bears them.
+-- The plan is often made while the table is empty and kept while it grows: the inner ORDER BY leaves the primary key as
+-- the only way to it, since the server's connections avoid sorting.
 WITH seen AS MATERIALIZED (
   SELECT :previous::text::pg_snapshot AS previous, pg_current_snapshot() AS current,
          nullif(:upto::text, '')::pg_snapshot AS upto),
 fresh AS (
-  SELECT o.* FROM seen, outbox o WHERE o.transaction >= pg_snapshot_xmax(seen.previous)
+  SELECT o.* FROM seen CROSS JOIN LATERAL (
+    SELECT * FROM outbox WHERE transaction >= pg_snapshot_xmax(seen.previous) ORDER BY transaction, id OFFSET 0) o
   UNION ALL
-  SELECT o.* FROM seen, LATERAL pg_snapshot_xip(seen.previous) AS open (transaction), outbox o
-  WHERE o.transaction = open.transaction
+  SELECT o.* FROM seen CROSS JOIN LATERAL pg_snapshot_xip(seen.previous) AS open (transaction) CROSS JOIN LATERAL (
+    SELECT * FROM outbox WHERE transaction = open.transaction ORDER BY id OFFSET 0) o
   UNION ALL
   SELECT o.* FROM seen, outbox o
   WHERE pg_backend_pid() <> ALL (:backends::bigint[]) AND o.id > :given
