@@ -32,6 +32,8 @@ constexpr std::string_view usage = R"(hourz: the backend of Hourz
   hourz demo [--users N] [--gigs N] [--seed S] [--at TIME]
                               fill an empty database with a believable Bangkok, as of now or of TIME (RFC 3339)
   hourz admin grant EMAIL     make an account an administrator's
+  hourz admin recompute-reputation
+                              make every score anew from the reviews; nothing changes where nothing is wrong
   hourz openapi               print the OpenAPI document
   hourz asyncapi              print the AsyncAPI document: the events of the WebSocket
   hourz config                print every setting: default, meaning, current value
@@ -297,23 +299,39 @@ db::Awaitable<std::int64_t> grant(db::Client& client, std::string email) {
   co_return changed;
 }
 
-int admin(Config config, const std::vector<std::string>& arguments) {
-  if (arguments.size() != 2 || arguments[0] != "grant") throw UsageError("admin takes grant and an email");
+/// What the work gives, done with one client of the database that is up to date with this program.
+template <class T, class Work>
+T with_client(Config config, const Work& work) {
   settle_down(config);
   Database database(config);
   db::check_schema(database.app_url());
   boost::asio::io_context io;
   db::Client client(io, app::database_options(config, database.app_url(), 1));
-  std::int64_t changed = 0;
+  std::optional<T> made;
   std::exception_ptr failure;
-  boost::asio::co_spawn(io, grant(client, fold_case(arguments[1])), [&](std::exception_ptr error, std::int64_t rows) {
+  boost::asio::co_spawn(io, work(client), [&](std::exception_ptr error, T value) {
     failure = error;
-    changed = rows;
+    made = std::move(value);
     client.stop();
     io.stop();
   });
   io.run();
   if (failure) std::rethrow_exception(failure);
+  return std::move(*made);
+}
+
+int admin(Config config, const std::vector<std::string>& arguments) {
+  const std::string what = arguments.empty() ? "" : arguments[0];
+  if (what == "recompute-reputation" && arguments.size() == 1) {
+    const auto all = with_client<reviews::Recomputed>(std::move(config), reviews::recompute);
+    std::cout << all.people << " people looked at, " << all.corrected << " corrected\n";
+    return 0;
+  }
+  if (what != "grant" || arguments.size() != 2) {
+    throw UsageError("admin takes grant and an email, or recompute-reputation");
+  }
+  const auto changed = with_client<std::int64_t>(
+      std::move(config), [&](db::Client& client) { return grant(client, fold_case(arguments[1])); });
   if (changed == 0) {
     std::cerr << "hourz: nobody has the email " << arguments[1] << "\n";
     return 1;

@@ -177,15 +177,18 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
   };
   // The gig is accepted: the stranger is none of its two sides.
   const std::map<std::string_view, Expected> table{
-      {"users.read", {404, 200}},       {"users.set_reputation", {403, 403}},
-      {"auth.end_session", {404, 404}}, {"gigs.read", {404, 200}},
-      {"gigs.change", {404, 403}},      {"gigs.cancel", {404, 403}},
-      {"gigs.accept", {404, 409}},      {"gigs.withdraw", {404, 403}},
-      {"gigs.set_status", {404, 403}},  {"gigs.events", {404, 403}},
-      {"buddies.read", {404, 404}},     {"buddies.change", {404, 404}},
-      {"buddies.remove", {404, 404}},   {"chat.room", {404, 404}},
-      {"chat.messages", {404, 404}},    {"chat.send", {404, 404}},
-      {"chat.mark_read", {404, 404}},
+      {"users.read", {404, 200}},         {"users.set_reputation", {403, 403}},
+      {"auth.end_session", {404, 404}},   {"gigs.read", {404, 200}},
+      {"gigs.change", {404, 403}},        {"gigs.cancel", {404, 403}},
+      {"gigs.accept", {404, 409}},        {"gigs.withdraw", {404, 403}},
+      {"gigs.set_status", {404, 403}},    {"gigs.events", {404, 403}},
+      {"buddies.read", {404, 404}},       {"buddies.change", {404, 404}},
+      {"buddies.remove", {404, 404}},     {"chat.room", {404, 404}},
+      {"chat.messages", {404, 404}},      {"chat.send", {404, 404}},
+      {"chat.mark_read", {404, 404}},     {"reviews.read", {404, 200}},
+      {"reviews.change", {404, 403}},     {"reviews.remove", {404, 403}},
+      {"reviews.of_user", {404, 200}},    {"reviews.of_gig", {404, 200}},
+      {"reviews.can_review", {404, 200}}, {"reviews.reputation", {404, 200}},
   };
   const std::map<std::string_view, Sent> bodies{
       {"users.set_reputation", R"({"score":1,"reason":"no"})"},
@@ -194,6 +197,7 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
       {"buddies.change", R"({"notes":"Mine now"})"},
       {"chat.send", R"({"content":"Hello"})"},
       {"chat.mark_read", R"({"seq":1})"},
+      {"reviews.change", R"({"rating":1})"},
   };
   const Person seeker = world().person("Seeker");
   const Person helper = world().person("Helper");
@@ -202,6 +206,13 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
   ASSERT_EQ(world().post("/api/gigs/" + gig + "/accept", {}, helper.token).status, 200);
   const std::string room = world().sql("SELECT id::text FROM chat_rooms WHERE gig_id = $1::uuid", {gig});
   ASSERT_EQ(world().post("/api/buddies", {{"buddy_id", to_string(helper.id)}}, seeker.token).status, 201);
+  const std::string done = world().post_gig(seeker);
+  ASSERT_EQ(world().post("/api/gigs/" + done + "/accept", {}, helper.token).status, 200);
+  for (const char* status : {"IN_PROGRESS", "COMPLETED"}) {
+    ASSERT_EQ(world().put("/api/gigs/" + done + "/status", {{"status", status}}, seeker.token).status, 200);
+  }
+  const Answer review = world().post("/api/reviews", {{"gig_id", done}, {"rating", 4}}, seeker.token);
+  ASSERT_EQ(review.status, 201) << review.text;
   const std::string before = world().get("/api/gigs/" + gig, seeker.token).text;
 
   std::set<std::string_view> met;
@@ -214,11 +225,15 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
       continue;
     }
     met.insert(endpoint.name);
-    const std::string id = endpoint.name.starts_with("gigs.")      ? gig
-                           : endpoint.name.starts_with("chat.")    ? room
-                           : endpoint.name.starts_with("users.")   ? to_string(seeker.id)
-                           : endpoint.name.starts_with("buddies.") ? to_string(helper.id)
-                                                                   : to_string(seeker.session);
+    const std::string id = endpoint.name.starts_with("gigs.")        ? gig
+                           : endpoint.name.starts_with("chat.")      ? room
+                           : endpoint.name.starts_with("users.")     ? to_string(seeker.id)
+                           : endpoint.path.starts_with("/api/users") ? to_string(seeker.id)
+                           : endpoint.name == "reviews.of_user"      ? to_string(helper.id)
+                           : endpoint.path.ends_with("{gig_id}")     ? done
+                           : endpoint.name.starts_with("reviews.")   ? review.string_at("/id")
+                           : endpoint.name.starts_with("buddies.")   ? to_string(helper.id)
+                                                                     : to_string(seeker.session);
     const auto body = bodies.find(endpoint.name);
     const Sent sent = body == bodies.end() ? Sent{} : body->second;
     const std::string absent = to_string(make_uuid());
@@ -245,6 +260,7 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
   EXPECT_EQ(met.size(), table.size());
   EXPECT_EQ(world().get("/api/gigs/" + gig, seeker.token).text, before);
   EXPECT_EQ(world().get("/api/auth/me", seeker.token).status, 200);
+  EXPECT_EQ(world().get(review.header("Location"), seeker.token).text, review.text);
   EXPECT_TRUE(world().get("/api/buddies/" + to_string(helper.id), seeker.token).at("/notes").is_null());
 }
 

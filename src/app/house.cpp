@@ -18,7 +18,8 @@ std::map<std::string, ErrorCode, std::less<>> constraint_errors() {
           {"gigs_own_gig", ErrorCode::own_gig},
           {"gigs_one_helper", ErrorCode::gig_already_taken},
           {"gig_assignments_one_active", ErrorCode::gig_already_taken},
-          {"gigs_transition", ErrorCode::invalid_transition}};
+          {"gigs_transition", ErrorCode::invalid_transition},
+          {"reviews_once", ErrorCode::already_reviewed}};
 }
 
 }  // namespace
@@ -30,11 +31,13 @@ House::House(Config settings)
       hasher(cost_of(config), static_cast<std::size_t>(config.hash_threads),
              static_cast<std::size_t>(config.hash_queue)),
       node(metrics),
-      users{config, derive_key(config, "blur"), derive_key(config, "cursor:users"), gigs::share_a_gig},
+      users{config, derive_key(config, "blur"), derive_key(config, "cursor:users"), gigs::share_a_gig,
+            reviews::count_ratings},
       auth{config, tokens, hasher, revocations, limiter, derive_key(config, "cursor:sessions")},
       chat{config, derive_key(config, "cursor:chat")},
       gigs{config, derive_key(config, "blur"), derive_key(config, "cursor:gigs"), 50'000},
       buddies{derive_key(config, "cursor:buddies"), gigs::completed_together},
+      reviews{derive_key(config, "cursor:reviews")},
       system{metrics, {}, {}, {}, {}, {}},
       parts{router, metrics, limiter, derive_key(config, "idempotency"), constraint_errors(), [this] { node.wake(); }},
       gateway_parts(config, metrics, limiter, node, parts.constraint_errors) {
@@ -44,6 +47,7 @@ House::House(Config settings)
   chat::install(router, chat);
   gigs::install(router, gigs);
   buddies::install(router, buddies);
+  reviews::install(router, reviews);
   system.openapi = openapi();
   system.openapi_etag = http::etag_of(std::nullopt, system.openapi);
   system.asyncapi = asyncapi();

@@ -14,6 +14,7 @@
 #include "rooms/buddies/buddies.hpp"
 #include "rooms/chat/floor.hpp"
 #include "rooms/gigs/gigs.hpp"
+#include "rooms/reviews/reviews.hpp"
 #include "rooms/users/users.hpp"
 
 namespace hourz::app {
@@ -49,6 +50,7 @@ class House {
   chat::Deps chat;
   gigs::Deps gigs;
   buddies::Deps buddies;
+  reviews::Deps reviews;
   SystemDeps system;
   http::Router router;
   http::PipelineParts parts;

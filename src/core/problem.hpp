@@ -43,6 +43,10 @@ namespace hourz {
   X(invalid_transition, 409, "The gig cannot go there from where it is")                          \
   X(already_buddies, 409, "This person is among your buddies already")                            \
   X(too_many_buddies, 409, "You have as many buddies as one can have")                            \
+  X(gig_not_completed, 409, "The gig is not completed")                                           \
+  X(already_reviewed, 409, "You have reviewed this gig already")                                  \
+  X(review_window_closed, 409, "The gig was completed too long ago to be reviewed")               \
+  X(review_not_editable, 409, "The review was written too long ago to be changed")                \
   X(room_closed, 409, "The room is closed: it can be read, not written")                          \
   X(not_joined, 409, "The connection has not joined the room")                                    \
   X(too_many_rooms, 409, "The connection has joined as many rooms as it may")                     \

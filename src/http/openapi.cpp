@@ -11,7 +11,7 @@ using boost::json::array;
 using boost::json::object;
 
 /// What each room is about. A room that is missing here has no description, which the document's lint refuses.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 6> room_texts{{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 7> room_texts{{
     {"auth",
      "Accounts and sessions: register, log in, refresh, log out, change the password. An access token is short-lived; "
      "a refresh token rotates with every use, and using an old one again ends the session."},
@@ -24,6 +24,9 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 6> room_text
     {"gigs",
      "Gigs from posting to completion: search them by distance, bounds, words and money, see them on a map, accept "
      "one, and take it through its states. Strangers are shown a point that is off by some metres."},
+    {"reviews",
+     "What the two sides of a completed gig say of each other, once each, and how the reputation score comes about, "
+     "which every review moves at once."},
     {"system", "Health, metrics and the documents of this API. None of them needs a token."},
     {"users",
      "Profiles, a Helper's fixed location and availability, and the Helpers nearby. Contact details are shown only to "
@@ -73,7 +76,8 @@ object problem_schema() {
                   {"message", object{{"type", "string"}}},
                   {"request_id", object{{"type", "string"}}},
                   {"errors", std::move(errors)},
-                  {"current_status", object{{"type", "string"}, {"description", "of an invalid_transition"}}},
+                  {"current_status",
+                   object{{"type", "string"}, {"description", "of a gig that is not where the call needs it"}}},
                   {"allowed", object{{"type", "array"},
                                      {"description", "of an invalid_transition: where the caller may take it"},
                                      {"items", object{{"type", "string"}}}}}}},

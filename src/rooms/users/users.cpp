@@ -156,6 +156,29 @@ struct OverrideRow {
 };
 BOOST_DESCRIBE_STRUCT(OverrideRow, (), (id, admin_id, audit_id, score, reason))
 
+struct RecountRow {
+  Uuid id, admin_id, audit_id;
+  std::int64_t sum, count;
+  double score;
+  std::string reason;
+};
+BOOST_DESCRIBE_STRUCT(RecountRow, (), (id, admin_id, audit_id, sum, count, score, reason))
+
+struct AdjustRow {
+  Uuid id;
+  std::int64_t sum, count;
+  std::int64_t prior_sum = users::prior_score * users::prior_weight;
+  std::int64_t prior_weight = users::prior_weight;
+};
+BOOST_DESCRIBE_STRUCT(AdjustRow, (), (id, sum, count, prior_sum, prior_weight))
+
+struct RatingRows {
+  std::vector<Uuid> people;
+  std::vector<std::int64_t> sums, counts;
+  std::vector<double> scores;
+};
+BOOST_DESCRIBE_STRUCT(RatingRows, (), (people, sums, counts, scores))
+
 struct PasswordRow {
   Uuid id;
   std::string verified, password_hash;
@@ -189,6 +212,11 @@ const db::Query<BlockedPair, BlockUsers> select_blocks{sql::blocks_of};
 const db::Query<Uuid, BlockParameters> select_blocked{sql::blocked_among};
 const db::Query<db::Nothing, Uuid> update_completed{sql::count_completed};
 const db::Query<OwnRow, OverrideRow> update_reputation{sql::override_reputation};
+const db::Query<Uuid, Uuid> hold_user{sql::hold};
+const db::Query<OwnRow, RecountRow> recount_reputation{sql::recount_reputation};
+const db::Query<Reputation, AdjustRow> update_ratings{sql::adjust_ratings};
+const db::Query<Uuid, Uuid, std::int64_t> hold_users{sql::hold_some};
+const db::Query<db::Nothing, RatingRows> update_all_ratings{sql::set_ratings};
 const db::Query<Credentials, std::string> select_credentials{sql::credentials};
 const db::Query<std::string, Uuid> select_password{sql::password_hash};
 const db::Query<db::Nothing, PasswordRow> update_password{sql::set_password};
@@ -395,24 +423,31 @@ constexpr Endpoint set_reputation{.method = Method::put,
                                   .path = "/api/users/{id}/reputation",
                                   .name = "users.set_reputation",
                                   .summary = "Recompute somebody's reputation score from the reviews, or override it",
-                                  .description = "The old and the new score and the reason are kept in the audit log.",
+                                  .description =
+                                      "An override holds, whatever reviews come, until the score is "
+                                      "recomputed here. The old and the new score and the reason are kept "
+                                      "in the audit log.",
                                   .access = Access::admin,
                                   .effect = Effect::change,
                                   .errors = {ErrorCode::not_found}};
 
-/// The score of somebody without reviews, and the prior of all others.
-constexpr double prior_score = 5.0;
-
-Awaitable<User> put_reputation(Deps&, Call& call, Path<UserPath> path, OptionalBody<SetReputation> body) {
-  // Nobody has a review before there is a room for them, so the recomputed score is the prior.
-  OverrideRow row{path->id, call.user(), make_uuid(), prior_score, "recomputed from 0 reviews"};
+Awaitable<User> put_reputation(Deps& deps, Call& call, Path<UserPath> path, OptionalBody<SetReputation> body) {
   if (body->score) {
-    row.score = body->score->value;
-    row.reason = body->reason->value;
+    const OverrideRow row{path->id, call.user(), make_uuid(), body->score->value, body->reason->value};
+    auto user = co_await db::maybe_last(call.db(), update_reputation, row);
+    if (!user) throw Problem(ErrorCode::not_found);
+    co_return to_user(std::move(*user));
   }
-  auto user = co_await db::maybe_last(call.db(), update_reputation, std::move(row));
-  if (!user) throw Problem(ErrorCode::not_found);
-  co_return to_user(std::move(*user));
+  if (!co_await db::maybe(call.db(), hold_user, path->id)) throw Problem(ErrorCode::not_found);
+  const Ratings ratings = co_await deps.count_ratings(call.db(), path->id);
+  const RecountRow row{path->id,
+                       call.user(),
+                       make_uuid(),
+                       ratings.sum,
+                       ratings.count,
+                       score_of(ratings),
+                       "recomputed from " + std::to_string(ratings.count) + " reviews"};
+  co_return to_user(co_await db::one_last(call.db(), recount_reputation, row));
 }
 
 template <std::size_t Min, std::size_t Max>
@@ -482,6 +517,26 @@ Awaitable<std::vector<Uuid>> blocked_among(db::Executor& db, Uuid user, std::vec
 }
 
 Awaitable<void> count_completed_gig(db::Executor& db, Uuid helper) { co_await db::run(db, update_completed, helper); }
+
+Awaitable<Reputation> adjust_ratings(db::Executor& db, Uuid id, Ratings change) {
+  const AdjustRow row{id, change.sum, change.count};
+  co_return co_await db::one(db, update_ratings, row);
+}
+
+Awaitable<std::vector<Uuid>> hold_some(db::Executor& db, Uuid after, std::int64_t page) {
+  co_return co_await db::all(db, hold_users, after, page);
+}
+
+Awaitable<std::int64_t> set_ratings(db::Executor& db, const std::vector<Uuid>& people,
+                                    const std::vector<Ratings>& ratings) {
+  RatingRows rows{people, {}, {}, {}};
+  for (const Ratings& one : ratings) {
+    rows.sums.push_back(one.sum);
+    rows.counts.push_back(one.count);
+    rows.scores.push_back(score_of(one));
+  }
+  co_return co_await db::run(db, update_all_ratings, rows);
+}
 
 Awaitable<std::optional<Credentials>> credentials(db::Executor& db, std::string email) {
   co_return co_await db::maybe(db, select_credentials, std::move(email));

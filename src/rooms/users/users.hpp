@@ -105,12 +105,33 @@ struct ProfileChange {
 };
 BOOST_DESCRIBE_STRUCT(ProfileChange, (), (name, bio, contact_info))
 
+/// What all reviews of somebody come to.
+struct Ratings {
+  std::int64_t sum = 0;
+  std::int64_t count = 0;
+};
+
+// The score is a Bayesian average (the "weighted rating" of film charts): (m C + sum of ratings) / (m + their count),
+// with the prior mean C and its weight m in reviews; see https://en.wikipedia.org/wiki/Bayesian_average. It begins at
+// 5.0, so that newcomers are not held down, and five reviews weigh as much as that beginning: one bad word costs at
+// most two thirds of a point, ten of them bring 2.33.
+inline constexpr std::int64_t prior_score = 5;
+inline constexpr std::int64_t prior_weight = 5;
+
+/// 0..5, 5.0 with no reviews. Made from whole numbers by one division, as users.adjust_ratings does it.
+constexpr double score_of(const Ratings& ratings) {
+  return static_cast<double>(prior_weight * prior_score + ratings.sum) /
+         static_cast<double>(prior_weight + ratings.count);
+}
+
 struct Deps {
   const Config& config;
   std::string blur_key;
   std::string cursor_key;
   /// Whether two people are the two sides of a gig that lets them see each other's contact details (the gigs room's).
   std::function<Awaitable<bool>(db::Executor&, Uuid, Uuid)> share_a_gig;
+  /// Counts all reviews of somebody anew (the reviews room's).
+  std::function<Awaitable<Ratings>(db::Executor&, Uuid)> count_ratings;
 };
 
 void install(http::Router& router, Deps& deps);
@@ -141,6 +162,21 @@ Awaitable<std::vector<BlockedPair>> blocks_of(db::Executor& db, std::vector<Uuid
 /// Those of `others` who blocked the user or whom the user blocked, each once, in no order.
 Awaitable<std::vector<Uuid>> blocked_among(db::Executor& db, Uuid user, std::vector<Uuid> others);
 Awaitable<void> count_completed_gig(db::Executor& db, Uuid helper);
+
+struct Reputation {
+  double reputation_score;
+  std::int32_t total_reviews;
+};
+BOOST_DESCRIBE_STRUCT(Reputation, (), (reputation_score, total_reviews))
+
+/// Adds to the sums of somebody's reviews (or takes off), in the transaction that writes the review and after it; the
+/// row stays locked until its end, so that many at once take turns. What the score is then.
+Awaitable<Reputation> adjust_ratings(db::Executor& db, Uuid id, Ratings change);
+/// Holds up to `page` people after `after`, in the order of ids, so that no review of theirs is written meanwhile.
+Awaitable<std::vector<Uuid>> hold_some(db::Executor& db, Uuid after, std::int64_t page);
+/// Sums counted from the reviews, of people who are held; how many rows were not so already. An override stays.
+Awaitable<std::int64_t> set_ratings(db::Executor& db, const std::vector<Uuid>& people,
+                                    const std::vector<Ratings>& ratings);
 
 struct Credentials {
   Uuid id;

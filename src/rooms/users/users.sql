@@ -88,15 +88,53 @@ WHERE u.public_location IS NOT NULL AND (u.is_available OR NOT :only_available) 
 UPDATE users SET completed_gigs = completed_gigs + 1 WHERE id = :id
 
 -- name: users.override_reputation
--- A score by an administrator's word or act; the audit row of the same statement keeps the one before it.
-WITH old AS (SELECT id, reputation_score FROM users WHERE id = :id FOR UPDATE),
-u AS (UPDATE users SET reputation_score = :score, updated_at = now(), version = version + 1
+-- A score by an administrator's word, which holds until one has it recomputed; the audit row of the same statement keeps
+-- the one before it.
+WITH old AS (SELECT id, reputation_score FROM users WHERE id = :id FOR NO KEY UPDATE),
+u AS (UPDATE users SET reputation_score = :score, reputation_override = :score, updated_at = now(),
+             version = version + 1
       FROM old WHERE users.id = old.id RETURNING users.*),
 audit AS (INSERT INTO audit_log (id, admin_id, action, subject_id, details)
           SELECT :audit_id, :admin_id, 'reputation.set', old.id,
                  jsonb_build_object('from', old.reputation_score, 'to', :score, 'reason', :reason)
           FROM old)
 SELECT @own@ FROM u
+
+-- name: users.hold
+-- Before a recount: whoever writes a review of this person waits here, so that what is counted next is all there is.
+SELECT id FROM users WHERE id = :id FOR NO KEY UPDATE
+
+-- name: users.recount_reputation
+-- Sums counted from the reviews while users.hold holds the row: the score is theirs again, and an override is over.
+WITH old AS (SELECT id, reputation_score FROM users WHERE id = :id),
+u AS (UPDATE users SET rating_sum = :sum, total_reviews = :count, reputation_override = NULL, reputation_score = :score,
+             updated_at = now(), version = version + 1
+      FROM old WHERE users.id = old.id RETURNING users.*),
+audit AS (INSERT INTO audit_log (id, admin_id, action, subject_id, details)
+          SELECT :audit_id, :admin_id, 'reputation.set', old.id,
+                 jsonb_build_object('from', old.reputation_score, 'to', :score, 'reason', :reason)
+          FROM old)
+SELECT @own@ FROM u
+
+-- name: users.adjust_ratings
+-- For the reviews room, in the transaction of the review: whole numbers are added and taken off, so that nothing is left
+-- behind however often. The score is that of score_of() in users.hpp, one division of two whole numbers, so that both
+-- give the same bits; an administrator's word holds.
+UPDATE users SET rating_sum = rating_sum + :sum, total_reviews = total_reviews + :count,
+  reputation_score = coalesce(reputation_override,
+    (:prior_sum + rating_sum + :sum)::double precision / (:prior_weight + total_reviews + :count)::double precision)
+WHERE id = :id RETURNING reputation_score, total_reviews
+
+-- name: users.hold_some
+-- The next bite of all people, each held as by users.hold, always in the order of ids.
+SELECT id FROM users WHERE id > :after ORDER BY id LIMIT :page FOR NO KEY UPDATE
+
+-- name: users.set_ratings
+-- Sums counted from the reviews, for rows that users.hold_some holds; touches those alone that are not so already.
+UPDATE users u SET rating_sum = p.sum, total_reviews = p.count, reputation_score = coalesce(u.reputation_override, p.score)
+FROM unnest(:people::uuid[], :sums::bigint[], :counts::bigint[], :scores::double precision[]) AS p (id, sum, count, score)
+WHERE u.id = p.id AND (u.rating_sum <> p.sum OR u.total_reviews <> p.count
+                       OR u.reputation_score <> coalesce(u.reputation_override, p.score))
 
 -- name: users.credentials
 -- For login: one row whether or not the account may enter, so that all refusals cost alike.
