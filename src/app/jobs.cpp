@@ -27,7 +27,8 @@ const db::Query<db::Nothing, TimerRow> postpone_timer{jobs::sql::postpone};
 }  // namespace
 
 struct Jobs::State {
-  State(boost::asio::io_context& context, db::Client& client) : io(context), database(client) {}
+  State(boost::asio::io_context& context, db::Client& client, std::function<void()> news)
+      : io(context), database(client), changed(std::move(news)) {}
   struct Repeated {
     std::chrono::milliseconds pause;
     std::string name;
@@ -36,6 +37,7 @@ struct Jobs::State {
   };
   boost::asio::io_context& io;
   db::Client& database;
+  const std::function<void()> changed;
   std::map<std::string, Timer, std::less<>> timers;
   std::vector<std::unique_ptr<Repeated>> repeated;
   bool stopped = false;
@@ -51,7 +53,8 @@ db::Awaitable<void> fire(db::Client& database, const Jobs::Timer& work, const Ti
 
 /// Rounds over what is due, until a round is not full. A timer that fails is put off, so that it never blocks the ones
 /// behind it.
-db::Awaitable<void> fire_due(db::Client& database, const std::map<std::string, Jobs::Timer, std::less<>>& timers) {
+db::Awaitable<void> fire_due(db::Client& database, const std::map<std::string, Jobs::Timer, std::less<>>& timers,
+                             const std::function<void()>& changed) {
   std::vector<std::string> kinds;
   for (const auto& [kind, work] : timers) kinds.push_back(kind);
   std::size_t fired = 0;
@@ -62,6 +65,7 @@ db::Awaitable<void> fire_due(db::Client& database, const std::map<std::string, J
       try {
         co_await fire(database, timers.at(row.kind), row);
         ++fired;
+        changed();
         continue;
       } catch (const db::Error& error) {
         if (error.kind == db::ErrorKind::retryable) continue;  // somebody holds it: the next round
@@ -79,7 +83,8 @@ db::Awaitable<void> fire_due(db::Client& database, const std::map<std::string, J
 
 }  // namespace
 
-Jobs::Jobs(boost::asio::io_context& io, db::Client& database) : state_(std::make_shared<State>(io, database)) {}
+Jobs::Jobs(boost::asio::io_context& io, db::Client& database, std::function<void()> changed)
+    : state_(std::make_shared<State>(io, database, std::move(changed))) {}
 Jobs::~Jobs() = default;
 
 void Jobs::on_timer(std::string kind, Timer work) { state_->timers.emplace(std::move(kind), std::move(work)); }
@@ -119,7 +124,7 @@ db::Awaitable<void> repeat(std::shared_ptr<State> state, Repeated* job) {
 
 void Jobs::start() {
   every(std::chrono::milliseconds(500), "timers",
-        [timers = &state_->timers](db::Client& database) { return fire_due(database, *timers); });
+        [state = state_.get()](db::Client& database) { return fire_due(database, state->timers, state->changed); });
   for (const auto& job : state_->repeated) {
     boost::asio::co_spawn(state_->io, repeat(state_, job.get()), boost::asio::detached);
   }

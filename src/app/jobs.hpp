@@ -18,7 +18,8 @@ class Jobs {
   /// Repeated work; what it throws is logged, and it runs again next time.
   using Task = std::function<db::Awaitable<void>(db::Client&)>;
 
-  Jobs(boost::asio::io_context& io, db::Client& database);
+  /// `changed` is called after each timer's commit: others may have to hear of it.
+  Jobs(boost::asio::io_context& io, db::Client& database, std::function<void()> changed);
   ~Jobs();
 
   void on_timer(std::string kind, Timer work);

@@ -78,7 +78,7 @@ struct Server::State {
       shards.push_back(std::move(shard));
     }
     net = std::make_unique<net::Server>(std::move(listening), limits_of(house.config));
-    jobs = std::make_unique<Jobs>(shards.front()->io, shards.front()->desk->database);
+    jobs = std::make_unique<Jobs>(shards.front()->io, shards.front()->desk->database, [this] { house.node.wake(); });
     jobs->on_timer("gig.expire", gigs::expire);
     jobs->every(std::chrono::milliseconds(500), "fold_cells", gigs::fold_cells);
     jobs->every(std::chrono::minutes(1), "purge", purge);
@@ -217,6 +217,7 @@ void Server::stop() {
     boost::asio::post(shard->io, [io = &shard->io] { io->stop(); });
   }
   for (const auto& shard : state.shards) shard->thread.join();
+  state.house.node.release();
   state.house.hasher.stop();  // its threads post to the shards
 }
 

@@ -373,6 +373,13 @@ void Node::stop() {
   state.hello_timer->cancel();
 }
 
+void Node::release() {
+  State& state = *state_;
+  state.stopped = true;
+  state.bus.reset();
+  for (auto* timer : {&state.look_timer, &state.bus_timer, &state.alive_timer, &state.hello_timer}) timer->reset();
+}
+
 void Node::wake() {
   State& state = *state_;
   if (!state.running || (state.sockets.load() == 0 && state.peers_known.load() == 0)) return;

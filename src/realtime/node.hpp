@@ -56,6 +56,8 @@ class Node {
   void start(db::Client& database, std::unique_ptr<Bus> bus);
   /// On the first shard; says good-bye.
   void stop();
+  /// Lets go of what belongs to the first shard's io_context: once its thread has ended, and before it goes itself.
+  void release();
 
   // --- from any thread ---
   /// Something with events has been committed.
