@@ -578,7 +578,7 @@ class GigExpiry : public WorldTest {
     app::Jobs jobs;
     explicit Runner(World& world)
         : client(world.io(), app::database_options(world.house().config, world.app_url(), 1)),
-          jobs(world.io(), client) {
+          jobs(world.io(), client, [] {}) {
       record_statements(client);
       jobs.on_timer("gig.expire", gigs::expire);
     }
