@@ -92,7 +92,9 @@ def markdown(run: dict | None) -> list[str]:
               "of all sockets (of every 50th in the room of 1,000). After each run of the server the rooms in the "
               "database are held against what was acknowledged.",
               "- Rate limits are lifted: sockets send as fast as they are answered. Senders take turns; at half the rate "
-              "messages come at random (Poisson), and their time counts from when they were to be sent.",
+              "messages come at random (Poisson), and their time counts from when they were to be sent. Where times are "
+              "measured and not rates (half the rate, joining, alerts), the client may take the processor first if it is "
+              "allowed to (as root): it stands for clients on other machines.",
               "- pgbench: 16 clients, `chat.send` as it is, in 200 rooms; and `chat.newest` for history.",
               f"- The peer: `bench/peers/ws`, ws {peer['ws']} and pg {peer['pg']}, one process, since two cannot share a "
               "room without a bus; it stores a message before it acknowledges it, without an outbox, presence or read "
