@@ -36,8 +36,13 @@ Point moved(Point from, double distance_m, double bearing_rad) {
 
 }  // namespace
 
+Point canonical(Point point) {
+  if (std::abs(point.latitude) == 90) return {point.latitude, 0};
+  return {point.latitude, point.longitude == 180 ? -180 : point.longitude};
+}
+
 Point blurred(std::string_view key, const Uuid& owner, Point place, double radius_m) {
-  if (radius_m <= 0) return place;
+  if (radius_m <= 0) return canonical(place);
   // The middle of the square that the place lies in. Squares of a row are as wide as the row is high.
   const double height = 2 * radius_m / mean_radius_m / radians;
   const double row = std::floor(place.latitude / height);
@@ -48,8 +53,8 @@ Point blurred(std::string_view key, const Uuid& owner, Point place, double radiu
   const std::string message =
       "blur:" + to_string(owner) + ":" + std::to_string(std::llround(row)) + ":" + std::to_string(std::llround(column));
   const Mac mac = hmac_sha256(key, message);
-  return moved({latitude, longitude}, radius_m / 2 * fraction(mac.data()),
-               2 * std::numbers::pi * fraction(mac.data() + 4));
+  return canonical(moved({latitude, longitude}, radius_m / 2 * fraction(mac.data()),
+                         2 * std::numbers::pi * fraction(mac.data() + 4)));
 }
 
 Cell cell_of(Point point, int level) {

@@ -530,6 +530,9 @@ Awaitable<Opening> SocketGateway::open(http::RequestHead head) {
       throw Problem(ErrorCode::foreign_origin);
     }
     Wish wish = read_wish(head);
+    // Clients that come back to a server that was restarted are often faster than its first look at the outbox.
+    for (int waits = 0; waits < 40 && !shared_->parts.node.follows(); ++waits) co_await pause(25ms);
+    if (!shared_->parts.node.follows()) throw Problem(ErrorCode::service_unavailable, "Not ready.").retry_after(1);
     if (shared_->parts.limiter.enabled()) {
       const auto verdict = shared_->parts.limiter.take(http::RateClass::standard, "socket:" + head.peer);
       if (!verdict.allowed) throw Problem(ErrorCode::rate_limited).retry_after(verdict.reset_s);

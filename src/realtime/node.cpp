@@ -54,6 +54,7 @@ struct Node::State : std::enable_shared_from_this<Node::State> {
   std::atomic<std::int64_t> peers_known{0};
   std::atomic<bool> woken{false};  // a wake-up is on its way to the first shard
   std::atomic<bool> running{false};
+  std::atomic<bool> follows{false};
 
   // Of the first shard's thread.
   db::Client* database = nullptr;
@@ -139,6 +140,7 @@ Awaitable<void> look(State& state) {
     co_await state.feed.begin(state.database->reads());
     // Only now: who joined before the beginning may have missed what was committed in between.
     if (state.sockets.load() > 0) state.resume_all();
+    state.follows = true;
   } else if (state.unspread.empty()) {
     state.unspread = co_await state.feed.look(state.database->reads());
   }
@@ -419,6 +421,7 @@ void Node::count_socket(int change) {
 }
 
 std::int64_t Node::sockets() const { return state_->sockets.load(std::memory_order_relaxed); }
+bool Node::follows() const { return state_->follows.load(std::memory_order_relaxed); }
 std::int64_t Node::peers() const { return state_->peers_known.load(std::memory_order_relaxed); }
 
 }  // namespace hourz::realtime

@@ -71,6 +71,8 @@ class Node {
   /// One more socket, or one less: a server without sockets reads the outbox once a second only.
   void count_socket(int change);
   std::int64_t sockets() const;
+  /// Whether the outbox is being read: a socket opened before that could miss what is committed in between.
+  bool follows() const;
   /// Other servers on this database that were heard of in the last seconds.
   std::int64_t peers() const;
 

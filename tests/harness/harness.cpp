@@ -405,6 +405,16 @@ db::Session::Rows World::rows(const std::string& text, const std::vector<std::st
   return session_->execute(text, parameters);
 }
 
+void World::clear_gigs() {
+  // Whatever refers to gigs and does not go with them, whichever room it belongs to.
+  sql(R"(DO $$ DECLARE other regclass; BEGIN
+    FOR other IN SELECT conrelid::regclass FROM pg_constraint
+                 WHERE confrelid = 'gigs'::regclass AND contype = 'f' AND confdeltype = 'a' LOOP
+      EXECUTE format('TRUNCATE %s CASCADE', other);
+    END LOOP; END $$)");
+  sql("DELETE FROM gigs");
+}
+
 std::string World::sql(const std::string& text, const std::vector<std::string>& parameters) {
   const auto all = rows(text, parameters);
   return all.empty() || all[0].empty() ? std::string() : all[0][0].value_or("");

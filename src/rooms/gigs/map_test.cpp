@@ -13,7 +13,7 @@ using http::Method;
 class Map : public WorldTest {
  protected:
   void SetUp() override {
-    world().sql("DELETE FROM gigs");
+    world().clear_gigs();
     world().sql("DELETE FROM gig_cell_changes");
     world().sql("DELETE FROM gig_cells");
   }
@@ -246,7 +246,7 @@ TEST_F(Map, CountsEqualARecountAfterARandomHistory) {
   expect_recount("folded");
   EXPECT_EQ(world().sql("SELECT count(*)::text FROM gig_cells WHERE count <= 0"), "0");
   EXPECT_EQ(total(map(-90, -180, 90, 180, 0)), std::ssize(open));
-  world().sql("DELETE FROM gigs");
+  world().clear_gigs();
   fold_all();
   // Empty cells go a bite at a time.
   for (int i = 0; i < 3; ++i) world().wait(gigs::fold_cells(world().desk().database));

@@ -30,7 +30,7 @@ struct Placed {
 class MapViews : public WorldTest {
  protected:
   void SetUp() override {
-    world().sql("DELETE FROM gigs");
+    world().clear_gigs();
     world().sql("TRUNCATE gig_cells, gig_cell_changes");
     seeker_ = world().person();
     helper_ = world().person();

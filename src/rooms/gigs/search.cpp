@@ -287,8 +287,9 @@ Parameters parameters_of(const Position& at, const Uuid& viewer, std::int64_t li
   Parameters p;
   p.viewer = viewer;
   p.placed = at.placed;
-  p.latitude = at.latitude.degrees;
-  p.longitude = at.longitude.degrees;
+  const Point origin = canonical({at.latitude.degrees, at.longitude.degrees});
+  p.latitude = origin.latitude;
+  p.longitude = origin.longitude;
   p.radius_m = at.radius_km.value * 1000;
   p.boxed = at.min_latitude.has_value();
   if (p.boxed) {

@@ -74,7 +74,7 @@ class Search : public WorldTest {
     return one;
   }
   void SetUp() override {
-    world().sql("DELETE FROM gigs");
+    world().clear_gigs();
     world().sql("UPDATE users SET fixed_location = NULL, public_location = NULL, is_available = false");
   }
   static std::string gig_at(Point point, json::object change = {}) {
@@ -117,7 +117,7 @@ TEST_F(Search, DistancesAgreeWithAnIndependentModel) {
   std::mt19937 random(21);
   for (const Point from : {Point{13.7563, 100.5018}, Point{0, 0}, Point{64.1, -21.9}, Point{-54.8, -68.3},
                            Point{0.2, 179.9}, Point{89.7, 30}, Point{-89.9, -100}}) {
-    world().sql("DELETE FROM gigs");
+    world().clear_gigs();
     std::map<std::string, Point> points;
     // Spread evenly over a disk of some 60 km, poles and antimeridian included.
     std::uniform_real_distribution<double> part(0, 1);
@@ -352,7 +352,7 @@ TEST_F(Search, PagesAreWholeWhileOthersWrite) {
         "latitude=30&longitude=30&radius_km=3&sort=budget", "sort=newest", "sort=budget",
         "latitude=30&longitude=30&radius_km=3&q=kitchen", "latitude=30&longitude=30&radius_km=3&min_budget=0",
         "min_latitude=29.9&max_latitude=30.1&min_longitude=29.9&max_longitude=30.1&sort=budget"}) {
-    world().sql("DELETE FROM gigs");
+    world().clear_gigs();
     std::vector<std::string> at_start;
     for (int i = 0; i < 60; ++i) at_start.push_back(post());
     const std::set<std::string> first_of_all = found(query);
@@ -550,6 +550,22 @@ TEST_F(Search, WhatManyFitAndWhatFewFitAnswerAlike) {
   world().sql("UPDATE gigs SET category = 'rare' WHERE id = $1::uuid", {rare});
   for (const char* sort : {"distance", "newest", "budget"}) {
     EXPECT_EQ(found(here + "&category=rare&sort=" + sort), std::set<std::string>{rare}) << sort;
+  }
+}
+
+TEST_F(Search, OnePointWrittenInTwoWaysIsOnePoint) {
+  World exact([](Config& config) { config.location_blur_m = 0; });
+  const Person seeker = exact.person(), helper = exact.person();
+  const std::pair<json::object, std::string> places[] = {
+      {{{"latitude", 12.5}, {"longitude", 180}}, "latitude=12.5&longitude=-180"},
+      {{{"latitude", -12.5}, {"longitude", -180}}, "latitude=-12.5&longitude=180"},
+      {{{"latitude", 90}, {"longitude", 17}}, "latitude=90&longitude=-120"}};
+  for (const auto& [place, origin] : places) {
+    const std::string id = exact.post_gig(seeker, place);
+    const Answer found = exact.get("/api/gigs?radius_km=1&" + origin, helper.token);
+    ASSERT_EQ(found.status, 200) << found.text;
+    EXPECT_EQ(found.string_at("/gigs/0/id"), id);
+    EXPECT_EQ(found.number_at("/gigs/0/distance_km"), 0);
   }
 }
 

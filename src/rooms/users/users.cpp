@@ -375,9 +375,9 @@ Awaitable<UserList> get_nearby(Deps& deps, Call& call, Query<NearbyQuery> query)
     at = from;
   }
   const std::int64_t limit = query->limit.value.value;
-  NearParameters parameters{
-      call.user(),      at.latitude.degrees, at.longitude.degrees,       at.radius_km.value * 1000,
-      at.after_m.value, at.after_id,         first_candidates(limit + 1)};
+  const Point origin = canonical({at.latitude.degrees, at.longitude.degrees});
+  NearParameters parameters{call.user(),      origin.latitude, origin.longitude,           at.radius_km.value * 1000,
+                            at.after_m.value, at.after_id,     first_candidates(limit + 1)};
   std::vector<NearRow> rows;
   while (true) {
     rows = co_await db::all(call.db(), at.only_available ? select_near_available : select_near, parameters);
