@@ -32,6 +32,7 @@ constexpr std::string_view usage = R"(hourz: the backend of Hourz
   hourz demo [--users N] [--gigs N] [--seed S] [--at TIME]
                               fill an empty database with a believable Bangkok, as of now or of TIME (RFC 3339)
   hourz admin grant EMAIL     make an account an administrator's
+  hourz admin audit-ledger    add the ledger up from its entries and follow its chains; exit 1 on any difference
   hourz admin recompute-reputation
                               make every score anew from the reviews; nothing changes where nothing is wrong
   hourz openapi               print the OpenAPI document
@@ -320,15 +321,30 @@ T with_client(Config config, const Work& work) {
   return std::move(*made);
 }
 
+db::Awaitable<payments::LedgerAudit> audit(db::Client& client) {
+  co_return co_await payments::audit_ledger(client.reads());
+}
+
+/// 0 when nothing differs.
+int audit_ledger(Config config) {
+  config.statement_timeout_ms = config.answer_timeout_ms = 3'600'000;  // a large ledger may take its time
+  const auto report = with_client<payments::LedgerAudit>(std::move(config), audit);
+  std::cout << report.accounts << " accounts, " << report.journals << " journals, " << report.entries
+            << " entries: " << (report.faults.empty() ? "all add up" : "NOT AS POSTED") << "\n";
+  for (const std::string& fault : report.faults) std::cerr << "hourz: " << fault << "\n";
+  return report.faults.empty() ? 0 : 1;
+}
+
 int admin(Config config, const std::vector<std::string>& arguments) {
   const std::string what = arguments.empty() ? "" : arguments[0];
+  if (what == "audit-ledger" && arguments.size() == 1) return audit_ledger(std::move(config));
   if (what == "recompute-reputation" && arguments.size() == 1) {
     const auto all = with_client<reviews::Recomputed>(std::move(config), reviews::recompute);
     std::cout << all.people << " people looked at, " << all.corrected << " corrected\n";
     return 0;
   }
   if (what != "grant" || arguments.size() != 2) {
-    throw UsageError("admin takes grant and an email, or recompute-reputation");
+    throw UsageError("admin takes grant and an email, recompute-reputation, or audit-ledger");
   }
   const auto changed = with_client<std::int64_t>(
       std::move(config), [&](db::Client& client) { return grant(client, fold_case(arguments[1])); });

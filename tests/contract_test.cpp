@@ -189,6 +189,9 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
       {"reviews.change", {404, 403}},     {"reviews.remove", {404, 403}},
       {"reviews.of_user", {404, 200}},    {"reviews.of_gig", {404, 200}},
       {"reviews.can_review", {404, 200}}, {"reviews.reputation", {404, 200}},
+      {"payments.read", {404, 404}},      {"payments.of_gig", {404, 404}},
+      {"payments.release", {404, 404}},   {"payments.dispute", {404, 404}},
+      {"payments.refund", {403, 403}},    {"payments.split", {403, 403}},
   };
   const std::map<std::string_view, Sent> bodies{
       {"users.set_reputation", R"({"score":1,"reason":"no"})"},
@@ -198,6 +201,8 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
       {"chat.send", R"({"content":"Hello"})"},
       {"chat.mark_read", R"({"seq":1})"},
       {"reviews.change", R"({"rating":1})"},
+      {"payments.dispute", R"({"reason":"Mine now"})"},
+      {"payments.split", R"({"payee_amount":1})"},
   };
   const Person seeker = world().person("Seeker");
   const Person helper = world().person("Helper");
@@ -215,6 +220,9 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
   ASSERT_EQ(review.status, 201) << review.text;
   const std::string before = world().get("/api/gigs/" + gig, seeker.token).text;
 
+  const Answer paid = world().post("/api/transactions/escrow", {{"gig_id", gig}}, seeker.token);
+  ASSERT_EQ(paid.status, 201) << paid.text;
+
   std::set<std::string_view> met;
   for (const auto& bound : world().house().router.endpoints()) {
     const Endpoint& endpoint = *bound->endpoint;
@@ -230,6 +238,8 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
                            : endpoint.name.starts_with("users.")     ? to_string(seeker.id)
                            : endpoint.path.starts_with("/api/users") ? to_string(seeker.id)
                            : endpoint.name == "reviews.of_user"      ? to_string(helper.id)
+                           : endpoint.name == "payments.of_gig"      ? gig
+                           : endpoint.name.starts_with("payments.")  ? paid.string_at("/id")
                            : endpoint.path.ends_with("{gig_id}")     ? done
                            : endpoint.name.starts_with("reviews.")   ? review.string_at("/id")
                            : endpoint.name.starts_with("buddies.")   ? to_string(helper.id)
@@ -259,6 +269,7 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
   }
   EXPECT_EQ(met.size(), table.size());
   EXPECT_EQ(world().get("/api/gigs/" + gig, seeker.token).text, before);
+  EXPECT_EQ(world().get(paid.header("Location"), seeker.token).text, paid.text);
   EXPECT_EQ(world().get("/api/auth/me", seeker.token).status, 200);
   EXPECT_EQ(world().get(review.header("Location"), seeker.token).text, review.text);
   EXPECT_TRUE(world().get("/api/buddies/" + to_string(helper.id), seeker.token).at("/notes").is_null());

@@ -1,6 +1,6 @@
 // The arrows of docs/architecture.md, held against every #include: core <- reflect <- {db, http} <- realtime
 // <- rooms <- app, {http, realtime} <- net <- app, Beast in src/net alone, and between rooms users < {auth, buddies,
-// chat} < gigs < {alerts, reviews} by their faces only.
+// chat} < gigs < {alerts, reviews, payments} by their faces only.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -76,7 +76,7 @@ TEST(Layering, FoldersIncludeOnlyWhatLiesBelow) {
 }
 
 TEST(Layering, RoomsSeeOnlyTheFacesOfLowerRooms) {
-  const std::vector<std::string> order{"users", "auth", "buddies", "chat", "gigs", "alerts", "reviews"};
+  const std::vector<std::string> order{"users", "auth", "buddies", "chat", "gigs", "alerts", "reviews", "payments"};
   const auto rank = [&](const std::string& room) {
     return std::find(order.begin(), order.end(), room) - order.begin();
   };

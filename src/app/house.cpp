@@ -18,6 +18,9 @@ std::map<std::string, ErrorCode, std::less<>> constraint_errors() {
           {"gigs_own_gig", ErrorCode::own_gig},
           {"gigs_one_helper", ErrorCode::gig_already_taken},
           {"gig_assignments_one_active", ErrorCode::gig_already_taken},
+          {"transactions_one_live", ErrorCode::escrow_exists},
+          {"transactions_transition", ErrorCode::payment_not_open},
+          {"ledger_journals_one_end", ErrorCode::payment_not_open},
           {"gigs_transition", ErrorCode::invalid_transition},
           {"reviews_once", ErrorCode::already_reviewed}};
 }
@@ -38,6 +41,7 @@ House::House(Config settings)
       gigs{config, derive_key(config, "blur"), derive_key(config, "cursor:gigs"), 50'000},
       buddies{derive_key(config, "cursor:buddies"), gigs::completed_together},
       reviews{derive_key(config, "cursor:reviews")},
+      payments{config, derive_key(config, "cursor:payments"), std::make_shared<payments::MockProvider>()},
       system{metrics, {}, {}, {}, {}, {}},
       parts{router, metrics, limiter, derive_key(config, "idempotency"), constraint_errors(), [this] { node.wake(); }},
       gateway_parts(config, metrics, limiter, node, parts.constraint_errors) {
@@ -48,6 +52,10 @@ House::House(Config settings)
   gigs::install(router, gigs);
   buddies::install(router, buddies);
   reviews::install(router, reviews);
+  payments::install(router, payments);
+  gigs.on_moved = [this](db::Executor& db, gigs::Move move) {
+    return payments::gig_moved(db, move, config.auto_release_h);
+  };
   system.openapi = openapi();
   system.openapi_etag = http::etag_of(std::nullopt, system.openapi);
   system.asyncapi = asyncapi();

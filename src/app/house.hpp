@@ -14,6 +14,7 @@
 #include "rooms/buddies/buddies.hpp"
 #include "rooms/chat/floor.hpp"
 #include "rooms/gigs/gigs.hpp"
+#include "rooms/payments/payments.hpp"
 #include "rooms/reviews/reviews.hpp"
 #include "rooms/users/users.hpp"
 
@@ -51,6 +52,7 @@ class House {
   gigs::Deps gigs;
   buddies::Deps buddies;
   reviews::Deps reviews;
+  payments::Deps payments;
   SystemDeps system;
   http::Router router;
   http::PipelineParts parts;

@@ -80,6 +80,9 @@ struct Server::State {
     net = std::make_unique<net::Server>(std::move(listening), limits_of(house.config));
     jobs = std::make_unique<Jobs>(shards.front()->io, shards.front()->desk->database, [this] { house.node.wake(); });
     jobs->on_timer("gig.expire", gigs::expire);
+    jobs->on_timer("payment.release", payments::release_due);
+    jobs->every(std::chrono::seconds(1), "payments",
+                [this](db::Client& database) { return payments::settle(house.payments, database); });
     jobs->every(std::chrono::milliseconds(500), "fold_cells", gigs::fold_cells);
     jobs->every(std::chrono::minutes(1), "purge", purge);
     register_gauges();

@@ -26,6 +26,7 @@ namespace hourz {
   X(token_invalid, 401, "The token is not valid")                                                 \
   X(token_reused, 401, "The refresh token was used before; the session has ended")                \
   X(session_ended, 401, "The session has ended")                                                  \
+  X(payment_declined, 402, "The payment was declined")                                            \
   X(forbidden, 403, "This is not yours to do")                                                    \
   X(wrong_password, 403, "The current password is wrong")                                         \
   X(foreign_origin, 403, "Pages of this origin may not open a socket here")                       \
@@ -50,6 +51,10 @@ namespace hourz {
   X(room_closed, 409, "The room is closed: it can be read, not written")                          \
   X(not_joined, 409, "The connection has not joined the room")                                    \
   X(too_many_rooms, 409, "The connection has joined as many rooms as it may")                     \
+  X(gig_not_payable, 409, "The gig can be paid for only while it is accepted or in progress")     \
+  X(nothing_to_pay, 409, "The gig costs nothing")                                                 \
+  X(escrow_exists, 409, "The gig has a payment that is not ended")                                \
+  X(payment_not_open, 409, "The payment cannot go there from where it is")                        \
   X(idempotency_in_progress, 409, "The first request with this idempotency key is still running") \
   X(length_required, 411, "A Content-Length is needed")                                           \
   X(precondition_failed, 412, "The resource has changed since it was read")                       \

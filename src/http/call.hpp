@@ -57,6 +57,16 @@ class Call {
     return transaction ? static_cast<db::Executor&>(*transaction) : database.reads();
   }
 
+  /// Commits what was done so far; what follows is another transaction, begun by its first statement. For a `change`
+  /// that waits for an outsider in between, so that nothing is held open meanwhile. An idempotency key is let go of and
+  /// claimed anew, and its answer kept with what comes last.
+  Awaitable<void> commit_and_go_on() {
+    co_await transaction->commit();
+    auto next = database.begin();
+    if (keyed) keyed->go_on(*next);
+    transaction = std::move(next);
+  }
+
   /// Runs after the commit (of a `read`: before the answer), in order; must not throw.
   void after_commit(std::function<void()> action) { after.push_back(std::move(action)); }
 

@@ -57,34 +57,40 @@ Response to_response(SavedAnswer&& saved) {
 bool is_kept_for_replay(int status) { return status < 300 || status == 402 || status == 404 || status == 409; }
 
 KeyedTransaction::KeyedTransaction(db::Transaction& transaction, Uuid owner, std::string key, std::string fingerprint)
-    : transaction_(transaction), owner_(owner), key_(std::move(key)), fingerprint_(std::move(fingerprint)) {
-  transaction_.allow_early_commit(false);
+    : owner_(owner), key_(std::move(key)), fingerprint_(std::move(fingerprint)) {
+  go_on(transaction);
+}
+
+void KeyedTransaction::go_on(db::Transaction& next) {
+  transaction_ = &next;
+  transaction_->allow_early_commit(false);
+  claimed_ = false;
 }
 
 db::Awaitable<void> KeyedTransaction::claim() {
   claimed_ = true;
   const KeyOwner owner{owner_, key_};
-  if (!co_await db::one(transaction_, take_lock, owner)) {
+  if (!co_await db::one(*transaction_, take_lock, owner)) {
     throw Problem(ErrorCode::idempotency_in_progress).retry_after(1);
   }
-  auto saved = co_await db::maybe(transaction_, find_answer, owner);
+  auto saved = co_await db::maybe(*transaction_, find_answer, owner);
   if (saved) {
     if (!equal_in_constant_time(saved->fingerprint.value, fingerprint_)) {
       throw Problem(ErrorCode::idempotency_key_reused);
     }
     throw Replay{to_response(std::move(*saved))};
   }
-  co_await transaction_.savepoint();
+  co_await transaction_->savepoint();
 }
 
 db::Awaitable<db::Result> KeyedTransaction::execute(db::Bound bound) {
   if (!claimed_) co_await claim();
-  co_return co_await transaction_.execute(std::move(bound));
+  co_return co_await transaction_->execute(std::move(bound));
 }
 
 db::Awaitable<void> KeyedTransaction::undo() {
   if (!claimed_) co_await claim();
-  co_await transaction_.rollback_to_savepoint();
+  co_await transaction_->rollback_to_savepoint();
 }
 
 db::Awaitable<void> KeyedTransaction::keep(const Response& response) {
@@ -92,7 +98,7 @@ db::Awaitable<void> KeyedTransaction::keep(const Response& response) {
   std::string headers;
   for (const auto& [name, value] : response.headers) headers += name + ":" + value + "\n";
   const AnswerToSave answer{owner_, key_, db::Bytes{fingerprint_}, response.status, headers, response.body};
-  if (co_await db::run(transaction_, save_answer, answer) == 0) {
+  if (co_await db::run(*transaction_, save_answer, answer) == 0) {
     throw db::Error(db::ErrorKind::retryable, "an idempotency key appeared meanwhile");
   }
 }

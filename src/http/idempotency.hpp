@@ -29,6 +29,9 @@ class KeyedTransaction final : public db::Executor {
   /// The first throws Replay, or Problem idempotency_in_progress or idempotency_key_reused.
   db::Awaitable<db::Result> execute(db::Bound bound) override;
 
+  /// The handler's work goes on in another transaction, whose first statement claims the key again.
+  void go_on(db::Transaction& next);
+
   /// Undoes what the handler did, for an outcome that is to be kept all the same.
   db::Awaitable<void> undo();
 
@@ -37,7 +40,7 @@ class KeyedTransaction final : public db::Executor {
 
  private:
   db::Awaitable<void> claim();
-  db::Transaction& transaction_;
+  db::Transaction* transaction_;
   Uuid owner_;
   std::string key_;
   std::string fingerprint_;

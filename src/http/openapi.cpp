@@ -11,7 +11,7 @@ using boost::json::array;
 using boost::json::object;
 
 /// What each room is about. A room that is missing here has no description, which the document's lint refuses.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 7> room_texts{{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 8> room_texts{{
     {"auth",
      "Accounts and sessions: register, log in, refresh, log out, change the password. An access token is short-lived; "
      "a refresh token rotates with every use, and using an old one again ends the session."},
@@ -24,6 +24,10 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 7> room_text
     {"gigs",
      "Gigs from posting to completion: search them by distance, bounds, words and money, see them on a map, accept "
      "one, and take it through its states. Strangers are shown a point that is off by some metres."},
+    {"payments",
+     "A gig's money: held in escrow once the gig is accepted, released after completion by the seeker or the clock, "
+     "given back when the gig is cancelled, and decided on by an administrator when disputed. The provider is a mock; "
+     "the ledger behind it is not."},
     {"reviews",
      "What the two sides of a completed gig say of each other, once each, and how the reputation score comes about, "
      "which every review moves at once."},
@@ -77,7 +81,7 @@ object problem_schema() {
                   {"request_id", object{{"type", "string"}}},
                   {"errors", std::move(errors)},
                   {"current_status",
-                   object{{"type", "string"}, {"description", "of a gig that is not where the call needs it"}}},
+                   object{{"type", "string"}, {"description", "of a gig or payment that is in another state"}}},
                   {"allowed", object{{"type", "array"},
                                      {"description", "of an invalid_transition: where the caller may take it"},
                                      {"items", object{{"type", "string"}}}}}}},

@@ -346,11 +346,16 @@ Awaitable<void> Pipeline::attempt_with_key(Ticket& ticket, Call& call, std::stri
     const int status = info_of(refused->code).status;
     const bool of_the_key = refused->code == ErrorCode::idempotency_in_progress;
     if (of_the_key || !is_kept_for_replay(status)) throw std::move(*refused);
-    co_await call.keyed->undo();
     call.after.clear();
     call.response = to_response(*refused, call.request_id);
   }
-  co_await call.keyed->keep(call.response);
+  try {
+    // A handler that refused without a statement has not claimed the key yet: the answer may be known all the same.
+    if (refused) co_await call.keyed->undo();
+    co_await call.keyed->keep(call.response);
+  } catch (Replay& known) {
+    call.response = std::move(known.response);
+  }
 }
 
 Awaitable<void> Pipeline::attempt(Ticket& ticket, Call& call) {

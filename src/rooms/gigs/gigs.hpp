@@ -5,6 +5,7 @@
 // others post, and a map that costs milliseconds whatever it holds. Every move is told
 // in the gig's chat room, in its transaction; chat itself, money and reviews are others' rooms.
 #pragma once
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -62,12 +63,20 @@ struct GigList {
 };
 BOOST_DESCRIBE_STRUCT(GigList, (), (gigs, next_cursor, total_count))
 
+/// A step of a gig's life, for whoever must do something about it in the same transaction.
+struct Move {
+  Uuid gig_id;
+  Status from, to;
+};
+
 struct Deps {
   const Config& config;
   std::string blur_key;
   std::string cursor_key;
   /// How many gigs a page of a filtered search looks at before it stops short; some 5 µs each.
   std::int64_t walk = 50'000;
+  /// What the rooms above make of a gig that was withdrawn, cancelled or completed, in the transaction that did it.
+  std::function<Awaitable<void>(db::Executor&, Move)> on_moved = {};
 };
 
 void install(http::Router& router, Deps& deps);

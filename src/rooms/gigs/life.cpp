@@ -79,7 +79,7 @@ std::string text_of(Action action, Side who, const std::optional<std::string>& r
 
 /// Takes the gig one step on: locked, asked of the table, done, told in its room, in the call's transaction, which the
 /// last of these statements commits.
-Awaitable<CardRow> step(db::Executor& db, const Call* call, Uuid id, Uuid user, Status to,
+Awaitable<CardRow> step(const Deps& deps, db::Executor& db, const Call* call, Uuid id, Uuid user, Status to,
                         std::optional<std::string> reason) {
   const LockedRow gig = co_await lock(db, id);
   if (call != nullptr) call->require_match(gig.version);
@@ -93,6 +93,8 @@ Awaitable<CardRow> step(db::Executor& db, const Call* call, Uuid id, Uuid user, 
     co_return (co_await db::maybe_last(db, move_gig, row)).value();
   }
   CardRow moved = (co_await db::maybe(db, move_gig, row)).value();
+  const bool leaves = transition->action != Action::ACCEPT && transition->action != Action::START;
+  if (leaves && deps.on_moved) co_await deps.on_moved(db, Move{id, gig.status, to});
   switch (transition->action) {
     case Action::ACCEPT:
       co_await chat::open_room(db, {id, moved.title, gig.seeker_id, user}, told);
@@ -119,8 +121,8 @@ constexpr Endpoint accept_gig{
     .errors = {ErrorCode::not_found, ErrorCode::gig_already_taken, ErrorCode::own_gig, ErrorCode::gig_not_open},
     .if_match = true};
 
-Awaitable<Gig> post_accept(Deps&, Call& call, Path<GigPath> path) {
-  auto row = co_await step(call.db(), &call, path->id, call.user(), Status::ACCEPTED, std::nullopt);
+Awaitable<Gig> post_accept(Deps& deps, Call& call, Path<GigPath> path) {
+  auto row = co_await step(deps, call.db(), &call, path->id, call.user(), Status::ACCEPTED, std::nullopt);
   co_return answer_with(call, std::move(row));
 }
 
@@ -137,8 +139,8 @@ constexpr Endpoint withdraw_gig{.method = Method::post,
                                 .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_transition},
                                 .if_match = true};
 
-Awaitable<Gig> post_withdraw(Deps&, Call& call, Path<GigPath> path, OptionalBody<Reason> body) {
-  auto row = co_await step(call.db(), &call, path->id, call.user(), Status::PENDING, value_of(body->reason));
+Awaitable<Gig> post_withdraw(Deps& deps, Call& call, Path<GigPath> path, OptionalBody<Reason> body) {
+  auto row = co_await step(deps, call.db(), &call, path->id, call.user(), Status::PENDING, value_of(body->reason));
   co_return answer_with(call, std::move(row));
 }
 
@@ -162,8 +164,8 @@ constexpr Endpoint set_status{
                ErrorCode::own_gig, ErrorCode::gig_not_open},
     .if_match = true};
 
-Awaitable<Gig> put_status(Deps&, Call& call, Path<GigPath> path, Body<SetStatus> body) {
-  auto row = co_await step(call.db(), &call, path->id, call.user(), body->status, value_of(body->reason));
+Awaitable<Gig> put_status(Deps& deps, Call& call, Path<GigPath> path, Body<SetStatus> body) {
+  auto row = co_await step(deps, call.db(), &call, path->id, call.user(), body->status, value_of(body->reason));
   co_return answer_with(call, std::move(row));
 }
 
@@ -178,10 +180,10 @@ constexpr Endpoint delete_gig{
     .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_transition},
     .if_match = true};
 
-Awaitable<NoContent> cancel_gig(Deps&, Call& call, Path<GigPath> path) {
+Awaitable<NoContent> cancel_gig(Deps& deps, Call& call, Path<GigPath> path) {
   const LockedRow gig = co_await lock(call.db(), path->id);
   if (gig.seeker_id != call.user()) throw Problem(ErrorCode::forbidden, "Only the seeker can cancel a gig this way.");
-  co_await step(call.db(), &call, path->id, call.user(), Status::CANCELLED, std::nullopt);
+  co_await step(deps, call.db(), &call, path->id, call.user(), Status::CANCELLED, std::nullopt);
   co_return NoContent{};
 }
 
