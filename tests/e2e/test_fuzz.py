@@ -18,7 +18,7 @@ CASES = int(os.environ.get("HOURZ_TEST_CASES", 400 if LONG else 50))
 BEYOND_SCHEMA = {"in_the_past", "not_your_upload", "conflict", "no_words", "not_a_phone_number", "needs_a_point",
                  "too_common"}
 TWO_FIELDS = {("max_latitude", "out_of_range"), ("max_budget", "out_of_range"), ("starts_before", "out_of_range"),
-              ("reason", "required")}
+              ("reason", "required"), ("content", "required"), ("content", "empty")}
 CORNERS = {"latitude", "longitude", "min_latitude", "min_longitude", "max_latitude", "max_longitude"}
 
 

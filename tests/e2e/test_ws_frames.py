@@ -372,8 +372,8 @@ def test_a_frame_past_the_bound_goes_alone():
     with Probe(outbox_bytes=10_000) as own, Socket(own.address) as peer:
         peer.send(frame(TEXT, "flood 1 3000000"))
         assert len(peer.expect("text")) == 3_000_000
-        peer.send(frame(TEXT, "flood 2 8000000"))
-        assert len(peer.expect("text")) == 8_000_000
+        peer.send(frame(TEXT, "flood 2 24000000"))
+        assert len(peer.expect("text")) == 24_000_000
         assert figures(own.address)["too_slow"] == 1
 
 

@@ -114,5 +114,48 @@ TEST(AreaIndexTest, AHundredThousandCostAPointLittle) {
   EXPECT_LT(hits, 100U * points);
 }
 
+class AlertNews : public WorldTest {};
+
+TEST_F(AlertNews, StrangersAndSidesSeeWhatIsTheirs) {
+  const Person seeker = world().person(), helper = world().person();
+  const std::string id = world().post_gig(seeker, {{"address_text", "Soi 4"}, {"title", "Carry a piano"}});
+  const auto read = [&] {
+    auto news = world().wait(gigs::read_news(world().desk().database.reads(), {parse_uuid(id).value(), make_uuid()}));
+    EXPECT_EQ(news.size(), 1U);
+    return std::move(news.at(0));
+  };
+  const gigs::News open = read();
+  EXPECT_FALSE(open.expired);
+  EXPECT_NE(std::find(open.terms.begin(), open.terms.end(), "piano"), open.terms.end());
+  EXPECT_EQ(open.own_view.address_text, "Soi 4");
+  EXPECT_FALSE(open.open_view.address_text.has_value());
+  const Answer to_stranger = world().get("/api/gigs/" + id, helper.token);
+  const Answer to_owner = world().get("/api/gigs/" + id, seeker.token);
+  EXPECT_EQ(open.open_view.latitude, to_stranger.number_at("/latitude"));
+  EXPECT_EQ(open.own_view.latitude, to_owner.number_at("/latitude"));
+  EXPECT_NE(open.own_view.latitude, open.open_view.latitude);
+  ASSERT_EQ(world().post("/api/gigs/" + id + "/accept", "", helper.token).status, 200);
+  const gigs::News taken = read();
+  EXPECT_EQ(taken.own_view.helper.value().id, helper.id);
+  EXPECT_EQ(taken.own_view.version, open.own_view.version + 1);
+  // Each change is an event of the outbox, in order.
+  EXPECT_EQ(world().sql("SELECT string_agg(number::text, ',' ORDER BY id) FROM outbox WHERE kind = 'gig.changed' "
+                        "AND topic = $1::uuid",
+                        {id}),
+            "1,2");
+}
+
+TEST_F(AlertNews, ABlockCountsForBothWhoeverMadeIt) {
+  const Person one = world().person(), two = world().person(), three = world().person();
+  world().sql("INSERT INTO blocks (blocker_id, blocked_id) VALUES ($1::uuid, $2::uuid), ($3::uuid, $1::uuid)",
+              {to_string(one.id), to_string(two.id), to_string(three.id)});
+  std::set<Uuid> others;
+  for (const auto& pair : world().wait(users::blocks_of(world().desk().database.reads(), {one.id}))) {
+    EXPECT_EQ(pair.user_id, one.id);
+    others.insert(pair.other_id);
+  }
+  EXPECT_EQ(others, (std::set<Uuid>{two.id, three.id}));
+}
+
 }  // namespace
 }  // namespace hourz::harness

@@ -482,5 +482,29 @@ TEST_F(Auth, RateLimitsHoldPerAddressAndPerAccountAndSaySo) {
   EXPECT_EQ(limited.get("/health/live").header("RateLimit"), "");
 }
 
+TEST_F(Auth, ATicketIsGoodForOneSocketOfTheSessionThatBoughtIt) {
+  const Pair pair = logged_in();
+  const Answer sold = world().post("/api/ws/ticket", "", pair.access);
+  ASSERT_EQ(sold.status, 200) << sold.text;
+  EXPECT_EQ(sold.number_at("/expires_in"), 30);
+  const std::string ticket = sold.string_at("/ticket");
+  auto& authenticator = world().desk().authenticator;
+  auto& database = world().desk().database;
+  const http::Caller caller = world().wait(authenticator.redeem(database, ticket));
+  EXPECT_EQ(to_string(caller.user_id), world().get("/api/auth/me", pair.access).string_at("/id"));
+  EXPECT_TRUE(world().wait(authenticator.alive(database, caller)));
+  EXPECT_THROW(world().wait(authenticator.redeem(database, ticket)), Problem);
+  EXPECT_THROW(world().wait(authenticator.redeem(database, "no such ticket")), Problem);
+  // Past its time, and of a session that has ended.
+  const std::string late = world().post("/api/ws/ticket", "", pair.access).string_at("/ticket");
+  world().sql("UPDATE socket_tickets SET expires_at = now()");
+  EXPECT_THROW(world().wait(authenticator.redeem(database, late)), Problem);
+  const std::string orphan = world().post("/api/ws/ticket", "", pair.access).string_at("/ticket");
+  EXPECT_EQ(world().post("/api/auth/logout", "", pair.access).status, 204);
+  EXPECT_THROW(world().wait(authenticator.redeem(database, orphan)), Problem);
+  EXPECT_FALSE(world().wait(authenticator.alive(database, caller)));
+  EXPECT_EQ(world().post("/api/ws/ticket", "", pair.access).status, 401);
+}
+
 }  // namespace
 }  // namespace hourz::harness

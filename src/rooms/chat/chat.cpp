@@ -374,7 +374,7 @@ struct MessagesQuery {
 
   static void check(const MessagesQuery& query, std::vector<Fault>& faults) {
     if (query.before_seq && query.after_seq) {
-      faults.push_back({"after_seq", "contradiction", "does not go with before_seq"});
+      faults.push_back({"after_seq", "conflict", "does not go with before_seq"});
     }
   }
 };
