@@ -67,7 +67,8 @@ class Demo : public testing::Test {
 
   static std::string content(Loader& loader) {
     std::string all;
-    for (const std::string table : {"users", "gigs", "gig_events", "gig_assignments", "gig_cells", "timers"}) {
+    for (const std::string table : {"users", "gigs", "gig_events", "gig_assignments", "gig_cells", "timers",
+                                    "chat_rooms", "chat_participants", "chat_messages"}) {
       all +=
           table + " " +
           one(loader, "SELECT md5(coalesce(string_agg(t::text, chr(10) ORDER BY t::text), '')) FROM " + table + " t") +
@@ -173,6 +174,12 @@ TEST_F(Demo, TheTablesAgreeWithEachOther) {
       WHERE (g.status IN ('ACCEPTED', 'IN_PROGRESS')) <> (a.gig_id IS NOT NULL)
          OR (a.gig_id IS NOT NULL AND (a.helper_id <> g.helper_id OR a.accepted_at <> g.accepted_at)))"),
       0);
+  EXPECT_EQ(count(loader, R"(gigs g FULL JOIN chat_rooms r ON r.gig_id = g.id
+      WHERE (g.status IN ('ACCEPTED', 'IN_PROGRESS')) <> (r.id IS NOT NULL)
+         OR (r.id IS NOT NULL AND (r.helper_id <> g.helper_id OR r.seeker_id <> g.seeker_id OR NOT r.is_active
+             OR (SELECT count(*) FROM chat_participants p WHERE p.room_id = r.id) <> 2
+             OR (SELECT count(*) FROM chat_messages m WHERE m.room_id = r.id) <> r.last_seq)))"),
+            0);
   EXPECT_EQ(count(loader, R"(users u WHERE completed_gigs <>
       (SELECT count(*) FROM gigs g WHERE g.helper_id = u.id AND g.status = 'COMPLETED'))"),
             0);

@@ -266,6 +266,19 @@ constexpr auto fill_cells = R"(
   FROM finest CROSS JOIN generate_series(0, 20, 2) AS level
   GROUP BY 1, 2, 3 ORDER BY 1, 2, 3)";
 
+/// The rooms of gigs that somebody is at, as accepting them would have opened them: two people who can talk at once.
+constexpr auto open_rooms = R"(
+  WITH room AS (
+    INSERT INTO chat_rooms (id, gig_id, gig_title, seeker_id, helper_id, last_seq, created_at, updated_at)
+    SELECT md5('room of ' || id)::uuid, id, title, seeker_id, helper_id, 1, accepted_at, accepted_at
+    FROM gigs WHERE status IN ('ACCEPTED', 'IN_PROGRESS') RETURNING *),
+  people AS (
+    INSERT INTO chat_participants (room_id, user_id)
+    SELECT id, unnest(ARRAY[seeker_id, helper_id]) FROM room)
+  INSERT INTO chat_messages (room_id, seq, id, type, content, created_at)
+  SELECT id, 1, md5('opening of ' || id)::uuid, 'SYSTEM', 'The gig is accepted. You can talk here until it ends.', created_at
+  FROM room)";
+
 /// Says what is being done, and afterwards how long it took.
 class Steps {
  public:
@@ -328,7 +341,12 @@ Loaded load(const std::string& owner_url, const Options& options, Progress progr
     for (const std::string& sql : parts.put_back_rest) loader.run(sql);
   });
   for (const std::string& sql : triggers.put_back_rest) loader.run(sql);
-  step("statistics", [&] { loader.run("ANALYZE users, gigs, gig_assignments, gig_events, gig_cells, timers"); });
+  step("chat rooms", [&] { loader.run(open_rooms); });
+  step("statistics", [&] {
+    loader.run(
+        "ANALYZE users, gigs, gig_assignments, gig_events, gig_cells, timers, chat_rooms, chat_participants, "
+        "chat_messages");
+  });
   step("commit", [&] { loader.run("COMMIT"); });
   return {options.users,
           options.gigs,
