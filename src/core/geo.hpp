@@ -24,14 +24,15 @@ struct Point {
   bool operator==(const Point&) const = default;
 };
 
-/// The one way to write a point that has several: -180 for the antimeridian, longitude 0 at the poles. PostGIS takes the
-/// others for different points when it walks an index by distance, and gives up ("index returned tuples in wrong order").
+/// The one way to write a point that has several: -180 for the antimeridian, longitude 0 at the poles. PostGIS takes
+/// the others for different points when it walks an index by distance, and gives up ("index returned tuples in wrong
+/// order").
 Point canonical(Point point);
 
-/// The public point of a place, canonical: the middle of the square of side 2 × `radius_m` that the place lies in, moved by up to
-/// half a `radius_m` in a way that only the server can know. So it is off by at most 1.92 × `radius_m`, and says no
-/// more than the square: asking again, posting again from the same owner and measuring the place anew give the same
-/// point. The place itself when `radius_m` is 0. `key` is the server's secret.
+/// The public point of a place, canonical: the middle of the square of side 2 × `radius_m` that the place lies in,
+/// moved by up to half a `radius_m` in a way that only the server can know. So it is off by at most 1.92 × `radius_m`,
+/// and says no more than the square: asking again, posting again from the same owner and measuring the place anew give
+/// the same point. The place itself when `radius_m` is 0. `key` is the server's secret.
 Point blurred(std::string_view key, const Uuid& owner, Point place, double radius_m);
 
 /// Cells of the map: the web-mercator square (EPSG:3857, latitudes to ±85.0511) cut into 2^level by 2^level, y counted

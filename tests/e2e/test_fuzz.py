@@ -16,7 +16,7 @@ from harness import LONG, SEED, Client, Person, document, gig, validator
 CASES = int(os.environ.get("HOURZ_TEST_CASES", 400 if LONG else 50))
 # Faults that a schema cannot tell of: they depend on the world, or on two fields together.
 BEYOND_SCHEMA = {"in_the_past", "not_your_upload", "conflict", "no_words", "not_a_phone_number", "needs_a_point",
-                 "too_common"}
+                 "too_common", "not_in_list"}
 TWO_FIELDS = {("max_latitude", "out_of_range"), ("max_budget", "out_of_range"), ("starts_before", "out_of_range"),
               ("reason", "required"), ("content", "required"), ("content", "empty")}
 CORNERS = {"latitude", "longitude", "min_latitude", "min_longitude", "max_latitude", "max_longitude"}

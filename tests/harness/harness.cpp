@@ -407,10 +407,11 @@ db::Session::Rows World::rows(const std::string& text, const std::vector<std::st
 
 void World::clear_gigs() {
   // Whatever refers to gigs and does not go with them, whichever room it belongs to.
-  sql(R"(DO $$ DECLARE other regclass; BEGIN
+  sql(R"(DO $$ DECLARE other regclass; has_rows boolean; BEGIN
     FOR other IN SELECT conrelid::regclass FROM pg_constraint
                  WHERE confrelid = 'gigs'::regclass AND contype = 'f' AND confdeltype = 'a' LOOP
-      EXECUTE format('TRUNCATE %s CASCADE', other);
+      EXECUTE format('SELECT EXISTS (SELECT FROM %s)', other) INTO has_rows;
+      IF has_rows THEN EXECUTE format('TRUNCATE %s CASCADE', other); END IF;
     END LOOP; END $$)");
   sql("DELETE FROM gigs");
 }
