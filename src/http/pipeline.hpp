@@ -34,7 +34,7 @@ struct PipelineParts {
   const Router& router;
   Metrics& metrics;
   RateLimiter& limiter;
-  std::string fingerprint_key;                                      ///< for idempotency fingerprints
+  std::string fingerprint_key;  ///< for idempotency fingerprints
   ConstraintErrors constraint_errors;
   std::function<void()> changed;  ///< called after every commit, if set: others may have to hear of it
 };
