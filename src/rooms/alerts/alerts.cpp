@@ -143,7 +143,8 @@ struct Watches::State {
   prometheus::Histogram& match_time;
   prometheus::Counter& sent;
 
-  void forget(Watch& watch, const Uuid& gig) {
+  /// By value: the caller's id may be the very one that is erased.
+  void forget(Watch& watch, Uuid gig) {
     watch.announced.erase(gig);
     const auto tellers = told_of.find(gig);
     if (tellers == told_of.end()) return;
