@@ -8,7 +8,7 @@ CREATE TABLE outbox (
   topic        uuid NOT NULL,
   number       bigint NOT NULL DEFAULT 0,
   note         text NOT NULL DEFAULT '',
-  at           timestamptz NOT NULL DEFAULT now(),
+  at           timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (transaction, id)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
 COMMENT ON COLUMN outbox.transaction IS 'who is visible in which snapshot is decided by this, not by the id';

@@ -378,7 +378,7 @@ struct Air {
         }
       });
     }
-    bool connected() const override { return !mute && !deaf; }
+    bool connected() const override { return !mute; }
 
     Air& air;
     std::function<void(std::string_view)> heard;

@@ -42,6 +42,18 @@ struct Shard {
 /// A counter that is counted elsewhere.
 void catch_up(prometheus::Counter& counter, double count) { counter.Increment(std::max(0.0, count - counter.Value())); }
 
+/// Stops the loop once what is queued has run, and what that queues, for so many rounds: who waited for the database
+/// hears of its end while the shard's desk is still there.
+void stop_after(boost::asio::io_context& io, int rounds) {
+  boost::asio::post(io, [&io, rounds] {
+    if (rounds == 0) {
+      io.stop();
+    } else {
+      stop_after(io, rounds - 1);
+    }
+  });
+}
+
 net::Limits limits_of(const Config& config) {
   net::Limits limits;
   limits.connections = static_cast<std::size_t>(config.max_connections);
@@ -215,9 +227,11 @@ void Server::stop() {
   state.running = false;
   boost::asio::post(state.shards.front()->io, [node = &state.house.node] { node->stop(); });
   for (const auto& shard : state.shards) {
-    boost::asio::post(shard->io, [desk = shard->desk.get()] { desk->database.stop(); });
+    boost::asio::post(shard->io, [desk = shard->desk.get(), io = &shard->io] {
+      desk->database.stop();
+      stop_after(*io, 16);
+    });
     shard->guard.reset();
-    boost::asio::post(shard->io, [io = &shard->io] { io->stop(); });
   }
   for (const auto& shard : state.shards) shard->thread.join();
   state.house.node.release();

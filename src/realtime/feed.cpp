@@ -33,6 +33,7 @@ struct TailRow {
 BOOST_DESCRIBE_STRUCT(TailRow, (), (snapshot, backend, id, kind, topic, number, note))
 
 const db::Query<Now> select_now{sql::now};
+const db::Query<db::Nothing> drop_strangers{sql::drop_strangers};
 const db::Query<TailRow, Look> select_tail{sql::tail};
 const db::Query<db::Nothing> purge{sql::purge};
 
@@ -41,6 +42,7 @@ constexpr std::size_t most_backends = 16;
 }  // namespace
 
 Awaitable<void> Feed::begin(db::Executor& db) {
+  co_await db::run(db, drop_strangers);
   Now now = co_await db::one(db, select_now);
   snapshot_ = std::move(now.snapshot);
   given_ = now.last_id;

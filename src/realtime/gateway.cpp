@@ -292,11 +292,14 @@ class SocketSession final : public Session, public Wire {
   }
 
   Awaitable<void> receive(std::string text) override {
+    busy_ = true;
     try {
       co_await take(std::move(text));
     } catch (const std::exception& error) {
       log::Line(log::Level::error, "socket.failed").with("cause", error.what());
     }
+    busy_ = false;
+    if (leaving_) connection_.close(CloseCode::going_away, "the server is being stopped");
   }
 
   void receive_binary() override {
@@ -328,7 +331,8 @@ class SocketSession final : public Session, public Wire {
 
   void going_away() override {
     connection_.send(going_away_event, GoingAway{resume_after_ms()});
-    connection_.close(CloseCode::going_away, "the server is being stopped");
+    leaving_ = true;
+    if (!busy_) connection_.close(CloseCode::going_away, "the server is being stopped");  // else once it has its answer
   }
 
   // --- Wire, until the socket is open ---
@@ -476,12 +480,17 @@ class SocketSession final : public Session, public Wire {
       problem.emplace(std::move(thrown));
     } catch (const db::Error& error) {
       problem.emplace(http::to_problem(error, shared_->parts.constraint_errors));
+      log_failure(authenticate_event, *problem, error.statement + ": " + error.message);
     }
     if (problem) {
       fail(*problem, reply);
       // A wrong token will not get better; a database that is away will.
       const bool wrong = info_of(problem->code).status == 401 || info_of(problem->code).status == 403;
       if (wrong && !connection_.caller) connection_.close(CloseCode::unauthenticated, "the token is not valid");
+      // Admitted, and nobody knows whether the session is alive still: come back.
+      if (info_of(problem->code).status >= 500 && connection_.caller) {
+        connection_.close(CloseCode::resume, "the session could not be looked up");
+      }
       if (problem->code == ErrorCode::too_many_sockets) connection_.close(CloseCode::too_many, "too many sockets");
       co_return;
     }
@@ -502,6 +511,8 @@ class SocketSession final : public Session, public Wire {
   Clock::time_point refilled_ = Clock::now();
   double tokens_ = frames_at_once;
   int bad_frames_ = 0;
+  bool busy_ = false;     ///< an event is being handled
+  bool leaving_ = false;  ///< to be closed after it
 };
 
 }  // namespace
@@ -519,6 +530,17 @@ bool SocketGateway::serves(std::string_view target) const {
   return path == "/ws" || path.starts_with("/ws/");
 }
 
+namespace {
+
+/// Throws rate_limited.
+void charge(SocketGateway::Shared& shared, const std::string& who) {
+  if (!shared.parts.limiter.enabled()) return;
+  const auto verdict = shared.parts.limiter.take(http::RateClass::standard, "socket:" + who);
+  if (!verdict.allowed) throw Problem(ErrorCode::rate_limited).retry_after(verdict.reset_s);
+}
+
+}  // namespace
+
 Awaitable<Opening> SocketGateway::open(http::RequestHead head) {
   Opening opening;
   const std::string request_id = to_string(make_uuid());
@@ -533,16 +555,14 @@ Awaitable<Opening> SocketGateway::open(http::RequestHead head) {
     // Clients that come back to a server that was restarted are often faster than its first look at the outbox.
     for (int waits = 0; waits < 40 && !shared_->parts.node.follows(); ++waits) co_await pause(25ms);
     if (!shared_->parts.node.follows()) throw Problem(ErrorCode::service_unavailable, "Not ready.").retry_after(1);
-    if (shared_->parts.limiter.enabled()) {
-      const auto verdict = shared_->parts.limiter.take(http::RateClass::standard, "socket:" + head.peer);
-      if (!verdict.allowed) throw Problem(ErrorCode::rate_limited).retry_after(verdict.reset_s);
-    }
     std::optional<http::Caller> caller;
     if (wish.by == Wish::By::token) {
       caller = co_await shared_->authenticator.authenticate(shared_->database, wish.secret);
     } else if (wish.by == Wish::By::ticket) {
       caller = co_await shared_->authenticator.redeem(shared_->database, wish.secret);
     }
+    // By the account: behind a proxy all addresses are one.
+    charge(*shared_, caller ? to_string(caller->user_id) : head.peer);
     auto session = std::make_unique<SocketSession>(shared_, head.peer);
     session->room = wish.room;
     if (caller) {
@@ -564,6 +584,13 @@ Awaitable<Opening> SocketGateway::open(http::RequestHead head) {
     opening.subprotocol = std::move(wish.subprotocol);
   } catch (Problem& thrown) {
     problem.emplace(std::move(thrown));
+    if (info_of(problem->code).status == 401) {  // guessing is by the address
+      try {
+        charge(*shared_, head.peer);
+      } catch (Problem& limited) {
+        problem.emplace(std::move(limited));
+      }
+    }
   } catch (const db::Error& error) {
     cause = error.statement + ": " + error.message;
     problem.emplace(http::to_problem(error, shared_->parts.constraint_errors));

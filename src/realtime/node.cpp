@@ -62,6 +62,7 @@ struct Node::State : std::enable_shared_from_this<Node::State> {
   Feed feed;
   Clock::time_point last_look;
   std::vector<Event> unspread;  // events read whose meaning could not be read yet
+  std::vector<Spread> made;     // of the same look, waiting for the rest of it
   int failures = 0;
   bool again = false;  // woken while looking
   bool stopped = false;
@@ -81,6 +82,13 @@ struct Node::State : std::enable_shared_from_this<Node::State> {
     for (std::size_t i = 0; i < shards.size(); ++i) {
       asio::post(*shards[i].io, [shared, i] { (*shared)(i); });
     }
+  }
+
+  void post_made() {
+    if (made.empty()) return;
+    post_spread([spreads = std::exchange(made, {})](std::size_t shard) {
+      for (const Spread& spread : spreads) spread(shard);
+    });
   }
 
   void kick() {
@@ -114,19 +122,17 @@ Awaitable<void> expand(State& state) {
     if (found == kinds.end()) found = kinds.insert(kinds.end(), {event.kind, {}});
     found->second.push_back(event);
   }
-  std::vector<Spread> spreads;
   for (auto& [kind, events] : kinds) {
     const auto expander = state.expanders.find(kind);
-    if (expander == state.expanders.end()) continue;  // of a newer server, perhaps
-    if (Spread spread = co_await expander->second(state.database->reads(), std::move(events))) {
-      spreads.push_back(std::move(spread));
+    if (expander != state.expanders.end()) {  // else of a newer server, perhaps
+      if (Spread spread = co_await expander->second(state.database->reads(), std::move(events))) {
+        state.made.push_back(std::move(spread));
+      }
     }
+    // Done, whatever becomes of the other kinds: an expander is asked again only for what it could not read.
+    std::erase_if(state.unspread, [&name = kind](const Event& event) { return event.kind == name; });
   }
-  state.unspread.clear();
-  if (spreads.empty()) co_return;
-  state.post_spread([spreads = std::move(spreads)](std::size_t shard) {
-    for (const Spread& spread : spreads) spread(shard);
-  });
+  state.post_made();
 }
 
 Awaitable<void> look(State& state) {
@@ -178,6 +184,7 @@ Awaitable<void> tail(std::shared_ptr<State> state) {
         // What cannot be read must not hold up what comes after it: the clients get it from the rows themselves.
         log::Line(log::Level::error, "feed.skipped").with("events", static_cast<std::int64_t>(state->unspread.size()));
         state->unspread.clear();
+        state->post_made();
         state->resume_all();
       }
       pause = std::min<std::chrono::milliseconds>(1s, 50ms * state->failures);
@@ -194,8 +201,12 @@ Awaitable<void> stay_alive(std::shared_ptr<State> state) {
     state->bus->say("{\"from\":\"" + to_string(state->id) + "\"}");
     const auto now = Clock::now();
     std::vector<Uuid> silent;
-    for (const auto& [server, seen] : state->peers) {
-      if (now - seen > lost_after) silent.push_back(server);
+    for (auto& [server, seen] : state->peers) {
+      if (!state->bus->connected()) {
+        seen = now;  // it is the bus that is silent
+      } else if (now - seen > lost_after) {
+        silent.push_back(server);
+      }
     }
     for (const Uuid& server : silent) state->heard_from(server, false);
     state->alive_timer->expires_after(alive_pause);

@@ -3,6 +3,11 @@
 SELECT pg_current_snapshot()::text AS snapshot, pg_backend_pid()::bigint AS backend,
   coalesce((SELECT max(id) FROM outbox), 0) AS last_id
 
+-- name: realtime.drop_strangers
+-- Rows of transactions that this database has not had yet came with a dump of another one: they would be new at every
+-- look until it has counted as far.
+DELETE FROM outbox WHERE transaction >= pg_snapshot_xmax(pg_current_snapshot())
+
 -- name: realtime.tail
 -- What became visible after the snapshot `previous`: rows of transactions that began after it, and rows of those that
 -- were open in it. Neither order of ids nor order of transaction numbers is order of commit; being visible is. Further

@@ -97,8 +97,9 @@ struct Watch {
   double radius_m;
   AreaFilters filters;
   std::vector<std::string> words;
-  std::unordered_set<Uuid> announced;
-  std::deque<Uuid> order;  // of announcing, some of them gone meanwhile
+  std::unordered_map<Uuid, std::uint64_t> announced;   // gig: which announcement
+  std::deque<std::pair<Uuid, std::uint64_t>> order{};  // of announcing, some of them gone meanwhile
+  std::uint64_t round = 0;                             // of telling in which it was concerned last
 };
 
 bool passes(const Watch& watch, const News& news) {
@@ -136,9 +137,11 @@ struct Watches::State {
   AreaIndex index;
   std::unordered_map<std::uint64_t, std::unique_ptr<Watch>> watches;
   std::unordered_map<const Connection*, std::uint64_t> of_connection;
-  std::unordered_set<const Connection*> hooked;           // whose end is seen to already
-  std::unordered_map<Uuid, std::vector<Watch*>> told_of;  // gig: who was told that it opened
+  std::unordered_set<const Connection*> hooked;                  // whose end is seen to already
+  std::unordered_map<Uuid, std::unordered_set<Watch*>> told_of;  // gig: who was told that it opened
   std::uint64_t next_key = 1;
+  std::uint64_t announcements = 0;
+  std::uint64_t rounds = 0;
   std::vector<std::uint64_t> found;  // kept for its memory
   prometheus::Histogram& match_time;
   prometheus::Counter& sent;
@@ -148,7 +151,7 @@ struct Watches::State {
     watch.announced.erase(gig);
     const auto tellers = told_of.find(gig);
     if (tellers == told_of.end()) return;
-    std::erase(tellers->second, &watch);
+    tellers->second.erase(&watch);
     if (tellers->second.empty()) told_of.erase(tellers);
   }
 
@@ -156,7 +159,7 @@ struct Watches::State {
     const auto key = of_connection.find(connection);
     if (key == of_connection.end()) return;
     Watch& watch = *watches.at(key->second);
-    while (!watch.announced.empty()) forget(watch, *watch.announced.begin());
+    while (!watch.announced.empty()) forget(watch, watch.announced.begin()->first);
     index.erase(key->second);
     watches.erase(key->second);
     of_connection.erase(key);
@@ -164,13 +167,14 @@ struct Watches::State {
 
   void announce(Watch& watch, const Told& told) {
     const Uuid& gig = told.news.open_view.id;
-    if (!watch.announced.insert(gig).second) return;
-    told_of[gig].push_back(&watch);
-    watch.order.push_back(gig);
+    watch.announced[gig] = ++announcements;
+    told_of[gig].insert(&watch);
+    watch.order.emplace_back(gig, announcements);
     while (watch.order.size() > most_announced) {
-      const Uuid oldest = watch.order.front();
+      const auto [oldest, number] = watch.order.front();
       watch.order.pop_front();
-      if (oldest != gig) forget(watch, oldest);
+      const auto known = watch.announced.find(oldest);
+      if (known != watch.announced.end() && known->second == number) forget(watch, oldest);
     }
     watch.connection->send(told.nearby);
     sent.Increment();
@@ -189,22 +193,31 @@ struct Watches::State {
       found.clear();
     }
     std::vector<Watch*> concerned;
+    ++rounds;
     for (const std::uint64_t key : found) {
       Watch& watch = *watches.at(key);
-      if (passes(watch, told.news) && may_know(watch)) concerned.push_back(&watch);
+      if (!passes(watch, told.news) || !may_know(watch)) continue;
+      watch.round = rounds;
+      concerned.push_back(&watch);
     }
-    // Whoever was told of it and whom it does not concern any more.
-    if (const auto tellers = told_of.find(gig.id); tellers != told_of.end()) {
-      const std::vector<Watch*> informed = tellers->second;
-      for (Watch* watch : informed) {
-        if (told.is_open && std::find(concerned.begin(), concerned.end(), watch) != concerned.end()) continue;
-        forget(*watch, gig.id);
+    // Whoever was told of it: either it still concerns them, and they know, or it is gone for them.
+    if (auto informed = told_of.extract(gig.id)) {
+      std::unordered_set<Watch*> staying;
+      for (Watch* watch : informed.mapped()) {
+        const bool stays = told.is_open && watch->round == rounds;
+        watch->round = 0;
+        if (stays) {
+          staying.insert(watch);
+          continue;
+        }
+        watch->announced.erase(gig.id);
         watch->connection->send(told.gone);
         sent.Increment();
-        std::erase(concerned, watch);
       }
+      if (!staying.empty()) told_of.emplace(gig.id, std::move(staying));
     }
     for (Watch* watch : concerned) {
+      if (watch->round != rounds) continue;
       if (told.is_open) {
         announce(*watch, told);
       } else {
@@ -261,27 +274,40 @@ Awaitable<void> take_unwatch(Watches& watches, Incoming& in, UnwatchArea) {
   co_return;
 }
 
-/// Versions of gigs whose news were told, so that two events that are read as one state are told once.
+/// What was told last of each gig, so that two events that are read as one state are told once.
 class Versions {
  public:
-  /// Whether this version is news.
-  bool note(const Uuid& gig, std::int64_t version) {
+  enum class Was { unknown, open, gone };
+
+  /// Nothing when this version is no news; else what the gig was before.
+  std::optional<Was> note(const Uuid& gig, std::int64_t version, bool is_open) {
     if (known_.size() >= most_versions) known_.clear();
-    std::int64_t& last = known_[gig];
-    if (version <= last) return false;
-    last = version;
-    return true;
+    const auto [entry, fresh] = known_.try_emplace(gig, Last{version, is_open});
+    if (fresh) return Was::unknown;
+    if (version <= entry->second.version) return std::nullopt;
+    const Was was = entry->second.is_open ? Was::open : Was::gone;
+    entry->second = {version, is_open};
+    return was;
   }
 
  private:
-  std::unordered_map<Uuid, std::int64_t> known_;
+  struct Last {
+    std::int64_t version;
+    bool is_open;
+  };
+  std::unordered_map<Uuid, Last> known_;
 };
 
-Told told_of(News news) {
+bool is_open(const News& news) { return news.open_view.status == Status::PENDING && !news.expired; }
+
+Told told_of(News news, Versions::Was was) {
   Told told;
   const gigs::Gig& gig = news.open_view;
-  told.is_open = gig.status == Status::PENDING && !news.expired;
-  told.has_just_left = gig.status == Status::ACCEPTED || (gig.status == Status::CANCELLED && !gig.accepted_at);
+  told.is_open = is_open(news);
+  // Where nothing is known of before, the state tells: these two come from PENDING alone.
+  const bool comes_from_open = gig.status == Status::ACCEPTED || (gig.status == Status::CANCELLED && !gig.accepted_at);
+  told.has_just_left =
+      !told.is_open && (was == Versions::Was::open || (was == Versions::Was::unknown && comes_from_open));
   told.updated = realtime::frame_of(gig_updated, GigNews{news.own_view});
   told.nearby = realtime::frame_of(gig_nearby, GigNews{gig});
   told.gone = realtime::frame_of(gig_gone, GigGone{gig.id});
@@ -310,23 +336,38 @@ void tell_shard(const Desk& desk, std::size_t shard, const std::vector<Told>& al
   }
 }
 
+constexpr std::size_t gigs_a_read = 500;
+
 Awaitable<Spread> expand(std::shared_ptr<Desk> desk, db::Executor& db, std::vector<realtime::Event> events) {
   if (desk->node->sockets() == 0) co_return Spread();
+  std::unordered_set<Uuid> seen;
   std::vector<Uuid> ids;
   for (const realtime::Event& event : events) {
-    if (std::find(ids.begin(), ids.end(), event.topic) == ids.end()) ids.push_back(event.topic);
+    if (seen.insert(event.topic).second) ids.push_back(event.topic);
   }
-  std::vector<News> found = co_await gigs::read_news(db, std::move(ids));
-  std::vector<Uuid> seekers;
-  for (const News& news : found) seekers.push_back(news.open_view.seeker.id);
-  const auto blocks = co_await users::blocks_of(db, std::move(seekers));
+  std::vector<News> found;
+  for (std::size_t at = 0; at < ids.size(); at += gigs_a_read) {
+    const std::size_t end = std::min(ids.size(), at + gigs_a_read);
+    const auto first = ids.begin();
+    for (News& news : co_await gigs::read_news(
+             db, {first + static_cast<std::ptrdiff_t>(at), first + static_cast<std::ptrdiff_t>(end)})) {
+      found.push_back(std::move(news));
+    }
+  }
+  std::unordered_set<Uuid> seekers;
+  for (const News& news : found) seekers.insert(news.open_view.seeker.id);
+  std::unordered_map<Uuid, std::vector<Uuid>> blocks;
+  for (const users::BlockedPair& pair : co_await users::blocks_of(db, {seekers.begin(), seekers.end()})) {
+    blocks[pair.user_id].push_back(pair.other_id);
+  }
+  // Nothing is awaited from here on: what is noted is told.
   auto all = std::make_shared<std::vector<Told>>();
   for (News& news : found) {
-    if (!desk->versions.note(news.open_view.id, news.open_view.version)) continue;
-    Told told = told_of(std::move(news));
-    for (const users::BlockedPair& pair : blocks) {
-      if (pair.user_id == told.news.open_view.seeker.id) told.blocked.push_back(pair.other_id);
-    }
+    const auto was = desk->versions.note(news.open_view.id, news.open_view.version, is_open(news));
+    if (!was) continue;
+    Told told = told_of(std::move(news), *was);
+    const auto blocked = blocks.find(told.news.open_view.seeker.id);
+    if (blocked != blocks.end()) told.blocked = blocked->second;
     all->push_back(std::move(told));
   }
   if (all->empty()) co_return Spread();
