@@ -126,7 +126,10 @@ def markdown(result: dict) -> str:
               "account, set so high that it never refuses, and Fastify's own logger into a file, one line a request.",
               "- Reads beside logins are sent at a fixed rate (`bench/paced.py`), and each counts from the time at which "
               "it was to be sent. The loader may take the processor first where it is allowed to (as root): it stands "
-              "for clients on other machines.",
+              "for clients on other machines. They are measured "
+              + ("with" if any(run.get("login", {}).get("autogroups") for run in result.get("sizes", {}).values())
+                 else "without")
+              + " the kernel's autogroups (`sched_autogroup_enabled`), as a service under systemd or in a container runs.",
               "- wrk sends requests written out beforehand and picked at random: ids of some thousand gigs, points in "
               "the dense neighbourhoods.",
               "- " + "; ".join(f"{name} {version}" for name, version in result["versions"].items()) + "."]
