@@ -243,5 +243,16 @@ BEGIN
   RETURN NEW;
 END $$;
 CREATE TRIGGER transactions_guard BEFORE UPDATE ON transactions FOR EACH ROW EXECUTE FUNCTION transactions_guard();
+-- Both sides hear of it, whichever statement it was.
+CREATE FUNCTION transactions_tell() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO outbox (kind, topic, note)
+  SELECT 'person.told', person, 'payment_' || lower(NEW.status) || ' ' || NEW.gig_id
+  FROM unnest(ARRAY[NEW.payer_id, NEW.payee_id]) AS person;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER transactions_tell AFTER UPDATE OF status ON transactions FOR EACH ROW
+  WHEN (OLD.status <> NEW.status AND NEW.status IN ('HELD', 'RELEASED', 'REFUNDED', 'DISPUTED'))
+  EXECUTE FUNCTION transactions_tell();
 CREATE TRIGGER transactions_stay BEFORE DELETE OR TRUNCATE ON transactions
   FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse();

@@ -382,3 +382,26 @@ def test_the_public_point_decides(seeker, helper):
     places = [around(**HERE, metres=rolls.uniform(2600, 3400), bearing=rolls.uniform(0, 2 * math.pi)) for _ in range(40)]
     heard = agree(seeker, helper, {**HERE, "radius_km": 3}, None, places, HERE)
     assert 5 <= heard <= 35
+
+
+# ---- what else concerns a person -------------------------------------------------------------------------------------
+
+
+def test_people_hear_of_their_payments_and_reviews(seeker, helper):
+    meeting = Meeting(seeker, helper)
+    stranger = Person(seeker.base)
+    with Socket(seeker.base, seeker.token) as pays, Socket(helper.base, helper.token) as gets, \
+            Socket(stranger.base, stranger.token) as other:
+        paid = seeker.post("/api/transactions/escrow", {"gig_id": meeting.gig}, 201).json
+        helper.put(f"/api/gigs/{meeting.gig}/status", {"status": "IN_PROGRESS"}, 200)
+        helper.put(f"/api/gigs/{meeting.gig}/status", {"status": "COMPLETED"}, 200)
+        seeker.put(f"/api/transactions/{paid['id']}/release", None, 200)
+        for side in (pays, gets):
+            for kind in ("payment_held", "payment_released"):
+                assert side.expect("notification") == {"kind": kind, "gig_id": meeting.gig}
+        helper.post("/api/reviews", {"gig_id": meeting.gig, "rating": 5}, 201)
+        assert pays.expect("notification") == {"kind": "review_received", "gig_id": meeting.gig}
+        for side in (gets, other):
+            side.ask("unwatch_area")
+            assert not side.left("notification")
+    stranger.close()

@@ -77,6 +77,18 @@ struct GigNews {
 };
 BOOST_DESCRIBE_STRUCT(GigNews, (), (gig))
 
+/// What the other rooms have to say to a person, by these words in the outbox.
+enum class NotificationKind { review_received, payment_held, payment_released, payment_refunded, payment_disputed };
+BOOST_DESCRIBE_ENUM(NotificationKind, review_received, payment_held, payment_released, payment_refunded,
+                    payment_disputed)
+
+struct Notification {
+  static constexpr bool is_answer = true;
+  NotificationKind kind;
+  Uuid gig_id;
+};
+BOOST_DESCRIBE_STRUCT(Notification, (), (kind, gig_id))
+
 struct GigGone {
   static constexpr bool is_answer = true;
   Uuid gig_id;
@@ -86,6 +98,8 @@ BOOST_DESCRIBE_STRUCT(GigGone, (), (gig_id))
 constexpr ServerEvent gig_nearby{"gig_nearby", "A gig has opened in the watched area and passes its filters"};
 constexpr ServerEvent gig_gone{"gig_gone", "A gig in the watched area was taken, ended, or does not pass any more"};
 constexpr ServerEvent gig_updated{"gig_updated", "A gig changed; told to its two sides"};
+constexpr ServerEvent notification{
+    "notification", "Something concerns the person: a review of them, or the payment of a gig of theirs"};
 constexpr ServerEvent area_watched{"area_watched", "Answers a watch_area that has an id"};
 constexpr ServerEvent area_unwatched{"area_unwatched", "Answers an unwatch_area that has an id"};
 
@@ -374,6 +388,23 @@ Awaitable<Spread> expand(std::shared_ptr<Desk> desk, db::Executor& db, std::vect
   co_return [desk, all](std::size_t shard) { tell_shard(*desk, shard, *all); };
 }
 
+/// `person.told`: the topic is the person, the note a kind and a gig.
+Awaitable<Spread> tell_people(realtime::Node* node, std::vector<realtime::Event> events) {
+  std::vector<std::pair<Uuid, Frame>> frames;
+  for (const realtime::Event& event : events) {
+    const auto space = event.note.find(' ');
+    Notification told{};
+    const auto gig = parse_uuid(std::string_view(event.note).substr(space == std::string::npos ? 0 : space + 1));
+    if (!gig || !boost::describe::enum_from_string(event.note.substr(0, space).c_str(), told.kind)) continue;
+    told.gig_id = *gig;
+    frames.emplace_back(event.topic, realtime::frame_of(notification, told));
+  }
+  if (frames.empty()) co_return Spread();
+  co_return [node, frames = std::move(frames)](std::size_t shard) {
+    for (const auto& [person, frame] : frames) node->hub(shard).to_user(person, frame);
+  };
+}
+
 }  // namespace
 
 void install_events(realtime::EventBook& book, Watches& watches) {
@@ -384,12 +415,16 @@ void install_events(realtime::EventBook& book, Watches& watches) {
   book.sends<GigNews>(gig_nearby);
   book.sends<GigGone>(gig_gone);
   book.sends<GigNews>(gig_updated);
+  book.sends<Notification>(notification);
 }
 
 void install_feed(realtime::Node& node, const std::vector<Watches*>& watches) {
   auto desk = std::make_shared<Desk>(Desk{&node, &watches, {}});
   node.on_event("gig.changed", [desk](db::Executor& db, std::vector<realtime::Event> events) {
     return expand(desk, db, std::move(events));
+  });
+  node.on_event("person.told", [&node](db::Executor&, std::vector<realtime::Event> events) {
+    return tell_people(&node, std::move(events));
   });
 }
 

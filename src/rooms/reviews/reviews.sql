@@ -24,7 +24,8 @@ FROM gigs g WHERE g.id = :gig_id
 WITH r AS (
   INSERT INTO reviews (id, gig_id, reviewer_id, reviewee_id, rating, comment, created_at, updated_at)
   VALUES (:id, :gig_id, :reviewer_id, :reviewee_id, :rating, :comment, statement_timestamp(), statement_timestamp())
-  RETURNING *)
+  RETURNING *),
+told AS (INSERT INTO outbox (kind, topic, note) SELECT 'person.told', reviewee_id, 'review_received ' || gig_id FROM r)
 SELECT @card@ FROM r @around@
 
 -- name: reviews.by_id
