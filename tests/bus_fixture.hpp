@@ -12,6 +12,7 @@
 #include "db_fixture.hpp"
 #include "harness/harness.hpp"
 #include "realtime/bus.hpp"
+#include "temporary_folder.hpp"
 
 namespace hourz::realtime::testing_bus {
 
@@ -75,8 +76,7 @@ inline sockaddr_in loopback(std::uint16_t port) {
 class RedisServer final : public Server {
  public:
   RedisServer() {
-    char pattern[] = "/tmp/hzredis.XXXXXX";
-    folder_ = mkdtemp(pattern);
+    folder_ = make_temporary_folder("redis").string();
     const int probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in address = loopback(0);
     socklen_t size = sizeof address;

@@ -1,6 +1,7 @@
 // The private PostgreSQL: first and later starts, one server per directory, and what is left behind by kill -9 of
 // either side. Tests that need another user, mounts or namespaces run as root only.
 #include "db/cluster.hpp"
+#include "temporary_folder.hpp"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -25,11 +26,7 @@ using namespace std::chrono_literals;
 
 class Folder {
  public:
-  Folder() {
-    char name[] = "/tmp/hourz-cluster-XXXXXX";
-    if (mkdtemp(name) == nullptr) throw std::runtime_error("mkdtemp");
-    path_ = name;
-  }
+  Folder() { path_ = make_temporary_folder("cluster"); }
   ~Folder() {
     // A server that was killed has left a postmaster shutting down, which must not write behind our back.
     const auto deadline = Clock::now() + 10s;

@@ -25,6 +25,7 @@
 
 #include "db/connection.hpp"
 #include "db/database.hpp"
+#include "temporary_folder.hpp"
 
 namespace hourz::db::testing_db {
 
@@ -47,8 +48,7 @@ inline void become_postgres() {
 class Cluster {
  public:
   Cluster() {
-    char pattern[] = "/tmp/hzdb.XXXXXX";
-    folder_ = mkdtemp(pattern);
+    folder_ = make_temporary_folder("db").string();
     if (const passwd* user = getpwnam("postgres"); getuid() == 0 && user != nullptr) {
       if (chown(folder_.c_str(), user->pw_uid, user->pw_gid) != 0) throw std::runtime_error("chown");
     }

@@ -1,5 +1,6 @@
 // Demonstration data: the same for a seed, true to the rules of the schema, and leaving the schema as it found it.
 #include "demo/demo.hpp"
+#include "temporary_folder.hpp"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -33,9 +34,7 @@ Options options(std::uint64_t seed) {
 class Demo : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    char name[] = "/tmp/hourz-demo-XXXXXX";
-    ASSERT_NE(mkdtemp(name), nullptr);
-    folder() = name;
+    folder() = make_temporary_folder("demo");
     cluster() = std::make_unique<db::Cluster>(db::ClusterOptions{.directory = folder(), .durable = false});
     cluster()->start();
     db::migrate_up(cluster()->owner_url());

@@ -1,6 +1,7 @@
 // The migrator: once among many, nothing half-done, nothing altered, nothing unknown; and the application role's
 // rights.
 #include "db/migrations.hpp"
+#include "temporary_folder.hpp"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -26,9 +27,7 @@ using namespace std::chrono_literals;
 class Migrations : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    char name[] = "/tmp/hourz-migrations-XXXXXX";
-    ASSERT_NE(mkdtemp(name), nullptr);
-    folder = name;
+    folder = make_temporary_folder("migrations");
     cluster = std::make_unique<Cluster>(ClusterOptions{.directory = folder, .durable = false});
     cluster->start();
   }

@@ -1,4 +1,5 @@
 #include "harness/harness.hpp"
+#include "temporary_folder.hpp"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -41,9 +42,7 @@ void migrate_template(const db::Cluster& cluster) {
 class TestCluster {
  public:
   TestCluster() {
-    char name[] = "/tmp/hourz-rooms-XXXXXX";
-    if (mkdtemp(name) == nullptr) throw std::runtime_error("no folder in /tmp");
-    folder_ = name;
+    folder_ = make_temporary_folder("rooms");
     cluster_ = std::make_unique<db::Cluster>(db::ClusterOptions{
         .directory = folder_, .durable = false, .max_connections = 120, .extra_settings = {"deadlock_timeout=50ms"}});
     cluster_->start();

@@ -1,5 +1,6 @@
 // Settings: every fault a line, nothing unknown, no secret shown.
 #include "core/config.hpp"
+#include "temporary_folder.hpp"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -112,11 +113,7 @@ TEST(ConfigTest, SecretsAreNeverShown) {
 
 class ConfigFile : public ::testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/hourz-config-XXXXXX";
-    ASSERT_NE(mkdtemp(name), nullptr);
-    folder = name;
-  }
+  void SetUp() override { folder = make_temporary_folder("config"); }
   void TearDown() override { std::filesystem::remove_all(folder); }
   std::string write(const std::string& text) {
     const std::string path = (folder / "hourz.conf").string();
