@@ -404,6 +404,24 @@ db::Session::Rows World::rows(const std::string& text, const std::vector<std::st
   return session_->execute(text, parameters);
 }
 
+Runner::Runner(World& world, const std::string& kind, app::Jobs::Timer work)
+    : world_(world),
+      client_(world.io(), app::database_options(world.house().config, world.app_url(), 1)),
+      jobs(world.io(), client_, [] {}) {
+  record_statements(client_);
+  jobs.on_timer(kind, std::move(work));
+}
+
+Runner::~Runner() {
+  jobs.stop();
+  const auto idle = [this] {
+    const auto gauges = client_.gauges();
+    return gauges.in_use == 0 && gauges.waiting == 0 && gauges.pipelined_depth == 0;
+  };
+  EXPECT_TRUE(world_.until([&] { return idle() && world_.io().poll() == 0 && idle(); }));
+  client_.stop();
+}
+
 void World::clear_gigs() {
   // Whatever refers to gigs and does not go with them, whichever room it belongs to.
   sql(R"(DO $$ DECLARE other regclass; has_rows boolean; BEGIN

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "app/house.hpp"
+#include "app/jobs.hpp"
 #include "db/session.hpp"
 
 namespace hourz::harness {
@@ -144,6 +145,23 @@ class World {
   std::unique_ptr<app::Desk> desk_;
   std::unique_ptr<db::Session> session_;
   int people_ = 0;
+};
+
+/// Another server's jobs on a World's database, with one kind of timer.
+class Runner {
+ public:
+  Runner(World& world, const std::string& kind, app::Jobs::Timer work);
+  /// Once what is under way has ended.
+  ~Runner();
+  Runner(const Runner&) = delete;
+  Runner& operator=(const Runner&) = delete;
+
+ private:
+  World& world_;
+  db::Client client_;
+
+ public:
+  app::Jobs jobs;
 };
 
 /// The settings that tests run with: cheap hashes, no rate limits, patient timeouts.

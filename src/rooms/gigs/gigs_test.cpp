@@ -572,27 +572,6 @@ TEST_F(GigRaces, AcceptCancelAndChangeAtOnceLeaveOneTruth) {
 
 class GigExpiry : public WorldTest {
  protected:
-  /// Another server's jobs on the same database.
-  struct Runner {
-    db::Client client;
-    app::Jobs jobs;
-    explicit Runner(World& world)
-        : client(world.io(), app::database_options(world.house().config, world.app_url(), 1)),
-          jobs(world.io(), client, [] {}) {
-      record_statements(client);
-      jobs.on_timer("gig.expire", gigs::expire);
-    }
-    ~Runner() {
-      jobs.stop();
-      // What is under way ends before the client that it uses.
-      const auto idle = [this] {
-        const auto gauges = client.gauges();
-        return gauges.in_use == 0 && gauges.waiting == 0 && gauges.pipelined_depth == 0;
-      };
-      EXPECT_TRUE(world_->until([&] { return idle() && world_->io().poll() == 0 && idle(); }));
-      client.stop();
-    }
-  };
   static std::string due_gig(const Person& seeker, const std::string& due = "now() - interval '1 s'") {
     const std::string gig = world().post_gig(seeker, {{"expires_at", "2099-01-01T00:00:00Z"}});
     world().sql("UPDATE gigs SET expires_at = " + due + " WHERE id = $1::uuid", {gig});
@@ -615,7 +594,7 @@ TEST_F(GigExpiry, FiresOnceWithTwoServersOnOneDatabase) {
   world().sql("UPDATE gigs SET expires_at = now() - interval '1 s' WHERE id = $1::uuid", {taken});
   world().sql("UPDATE timers SET due_at = now() - interval '1 s' WHERE subject_id = $1::uuid", {taken});
   {
-    Runner one(world()), two(world());
+    Runner one(world(), "gig.expire", gigs::expire), two(world(), "gig.expire", gigs::expire);
     one.jobs.start();
     two.jobs.start();
     EXPECT_TRUE(settled());
@@ -646,7 +625,7 @@ TEST_F(GigExpiry, SurvivesARestartAndComesBackAfterAWithdrawal) {
   world().sql("DELETE FROM timers WHERE subject_id = $1::uuid", {back});
   ASSERT_EQ(world().post("/api/gigs/" + back + "/withdraw", {}, token).status, 200);
   EXPECT_EQ(world().sql("SELECT count(*)::text FROM timers WHERE subject_id = $1::uuid", {back}), "1");
-  Runner one(world());
+  Runner one(world(), "gig.expire", gigs::expire);
   one.jobs.start();
   EXPECT_TRUE(settled());
   EXPECT_EQ(world().sql("SELECT status FROM gigs WHERE id = $1::uuid", {gig}), "CANCELLED");
@@ -668,7 +647,7 @@ TEST_F(GigExpiry, ATimerThatFailsIsPutOffAndBlocksNobody) {
   world().sql(
       "INSERT INTO timers (kind, subject_id, due_at) VALUES ('test.unknown', gen_random_uuid(), now() - interval '1 "
       "d')");
-  Runner one(world());
+  Runner one(world(), "gig.expire", gigs::expire);
   one.jobs.on_timer("test.broken", [](db::Executor&, Uuid) -> db::Awaitable<void> {
     throw std::runtime_error("broken");
     co_return;

@@ -455,25 +455,6 @@ TEST_F(Payments, HistoryPagesWithoutGapsAndSumsAddUp) {
 
 class PaymentClock : public Payments {
  protected:
-  struct Runner {
-    db::Client client;
-    app::Jobs jobs;
-    explicit Runner(World& world)
-        : client(world.io(), app::database_options(world.house().config, world.app_url(), 1)),
-          jobs(world.io(), client, [] {}) {
-      record_statements(client);
-      jobs.on_timer("payment.release", payments::release_due);
-    }
-    ~Runner() {
-      jobs.stop();
-      const auto idle = [this] {
-        const auto gauges = client.gauges();
-        return gauges.in_use == 0 && gauges.waiting == 0 && gauges.pipelined_depth == 0;
-      };
-      EXPECT_TRUE(world_->until([&] { return idle() && world_->io().poll() == 0 && idle(); }));
-      client.stop();
-    }
-  };
   static void strike() { world().sql("UPDATE timers SET due_at = now() WHERE kind = 'payment.release'"); }
   static bool struck() {
     return world().until(
@@ -494,7 +475,7 @@ TEST_F(PaymentClock, ReleasesWhatIsStillHeldOnceWithTwoServers) {
   ASSERT_EQ(world().send(act("dispute", ann, held[0].id, R"({"reason":"no"})")).status, 200);
   ASSERT_EQ(world().send(act("release", ann, held[1].id)).status, 200);
   strike();
-  Runner one(world()), two(world());
+  Runner one(world(), "payment.release", payments::release_due), two(world(), "payment.release", payments::release_due);
   one.jobs.start();
   two.jobs.start();
   EXPECT_TRUE(struck());
@@ -516,7 +497,7 @@ TEST_F(PaymentClock, AgainstPeopleExactlyOneWins) {
                    : i % 3 == 1 ? act("refund", admin, held[i].id)
                                 : act("dispute", ben, held[i].id, R"({"reason":"no"})"));
   }
-  Runner one(world());
+  Runner one(world(), "payment.release", payments::release_due);
   one.jobs.start();
   const auto answers = world().send_all(asks);
   EXPECT_TRUE(struck());
