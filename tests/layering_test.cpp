@@ -52,12 +52,13 @@ TEST(Layering, FoldersIncludeOnlyWhatLiesBelow) {
       {"core", {"core"}},
       {"reflect", {"core", "reflect"}},
       {"db", {"core", "db"}},
+      {"storage", {"core", "storage"}},
       {"http", {"core", "reflect", "db", "http"}},
       {"realtime", {"core", "reflect", "db", "http", "realtime"}},
       {"net", {"core", "http", "realtime", "net"}},
       {"demo", {"core", "demo"}},
-      {"rooms", {"core", "reflect", "db", "http", "realtime", "rooms"}},
-      {"app", {"core", "reflect", "db", "http", "realtime", "net", "rooms", "demo", "app"}},
+      {"rooms", {"core", "reflect", "db", "storage", "http", "realtime", "rooms"}},
+      {"app", {"core", "reflect", "db", "storage", "http", "realtime", "net", "rooms", "demo", "app"}},
   };
   int seen = 0;
   for (const Include& one : includes()) {
