@@ -1,4 +1,4 @@
-// The arrows of docs/architecture.md, held against every #include: core <- reflect <- {db, http} <- realtime
+// The arrows of docs/architecture.md, held against every #include: core <- reflect <- {db, storage, http} <- realtime
 // <- rooms <- app, {http, realtime} <- net <- app, Beast in src/net alone, and between rooms users < {auth, buddies,
 // chat} < gigs < {alerts, reviews, payments} by their faces only.
 #include <gtest/gtest.h>

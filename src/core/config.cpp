@@ -148,6 +148,9 @@ const std::vector<Setting>& table() {
       text("HOURZ_DATA_DIRECTORY", &Config::data_directory,
            "where the private database, the development secret and files are kept; empty: /var/lib/hourz for root, "
            "else ~/.local/share/hourz"),
+      text("HOURZ_FILES_DIRECTORY", &Config::files_directory,
+           "where pictures are kept, or written before they are stored elsewhere; empty: `files` in the data "
+           "directory"),
       text("HOURZ_RUN_AS", &Config::run_as, "the user that a server started by root becomes"),
       url("HOURZ_DATABASE_URL", &Config::database_url,
           "PostgreSQL to use, as libpq takes it; empty: a private one in the data directory"),

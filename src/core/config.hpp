@@ -19,6 +19,7 @@ struct Config {
   std::int64_t listen_port = 8000;
   std::string public_hosts;
   std::string data_directory;
+  std::string files_directory;
   std::string run_as = "postgres";
   std::string database_url;
   std::string migration_url;
