@@ -36,6 +36,12 @@ BOOST_DESCRIBE_STRUCT(NewRow, (),
                       (id, gig_id, payer_id, payee_id, amount, fee_bps, service_fee, net_amount, payment_method,
                        reference, request_key))
 
+struct Asked {
+  Uuid gig_id, payer_id;
+  std::string request_key;
+};
+BOOST_DESCRIBE_STRUCT(Asked, (), (gig_id, payer_id, request_key))
+
 struct LockedRow : Row {
   gigs::Status gig_status;
 };
@@ -76,7 +82,7 @@ BOOST_DESCRIBE_STRUCT(OpenRow, (), (id, status, payment_method, amount, pay_back
 
 const db::Query<GigTerms, Uuid> select_terms{sql::gig_terms};
 const db::Query<Row, NewRow> insert_intent{sql::open};
-const db::Query<Row, Uuid> select_live{sql::live};
+const db::Query<Row, Asked> select_live{sql::live};
 const db::Query<LockedRow, Uuid> lock_one{sql::lock};
 const db::Query<Row, Uuid> lock_live{sql::lock_live};
 const db::Query<Row, Clock> hold_one{sql::hold};
@@ -171,7 +177,7 @@ Awaitable<Row> intent_of(Deps& deps, Call& call, Uuid gig_id, std::string method
     auto made = co_await db::maybe(call.db(), insert_intent, row);
     if (made) co_return std::move(*made);
   }
-  auto live = co_await db::maybe(call.db(), select_live, gig_id);
+  auto live = co_await db::maybe(call.db(), select_live, Asked{gig_id, call.user(), key});
   if (live && live->request_key == key && live->payer_id == call.user()) co_return std::move(*live);
   if (!payable) throw not_payable(gig->status);
   // One that was in the way a moment ago and is gone: the next try finds none.

@@ -16,18 +16,24 @@
 SELECT seeker_id, helper_id, status, budget FROM gigs WHERE id = :gig_id FOR SHARE
 
 -- name: payments.open
--- The intent, before the provider is asked. No row when the gig has a live payment already. Should we die, the job takes
--- it up after half a minute, which is longer than a provider takes to answer.
+-- The intent, before the provider is asked. No row when the gig has a live payment already, or had one for the same key,
+-- which stands for one charge whatever became of it. Should we die, the job takes it up after half a minute, which is
+-- longer than a provider takes to answer.
 INSERT INTO transactions AS t (id, gig_id, payer_id, payee_id, amount, fee_bps, service_fee, net_amount, payment_method,
                                reference, request_key, settle_at)
-VALUES (:id, :gig_id, :payer_id, :payee_id, :amount, :fee_bps, :service_fee, :net_amount, :payment_method, :reference,
-        :request_key, statement_timestamp() + interval '30 s')
+SELECT :id, :gig_id, :payer_id, :payee_id, :amount, :fee_bps, :service_fee, :net_amount, :payment_method, :reference,
+       :request_key, statement_timestamp() + interval '30 s'
+WHERE NOT EXISTS (SELECT 1 FROM transactions WHERE gig_id = :gig_id AND payer_id = :payer_id
+                  AND request_key = :request_key AND status <> 'FAILED')
 ON CONFLICT (gig_id) WHERE status IN ('PENDING', 'HELD', 'DISPUTED') DO NOTHING
 RETURNING @row@
 
 -- name: payments.live
--- The payment that is in a new one's way, or is the same one.
-SELECT @row@ FROM transactions t WHERE t.gig_id = :gig_id AND t.status IN ('PENDING', 'HELD', 'DISPUTED')
+-- The payment of the same key, or else the one that is in a new one's way.
+SELECT @row@ FROM transactions t
+WHERE t.gig_id = :gig_id AND (t.status IN ('PENDING', 'HELD', 'DISPUTED') OR
+  (t.payer_id = :payer_id AND t.request_key = :request_key AND t.status <> 'FAILED'))
+ORDER BY t.payer_id = :payer_id AND t.request_key = :request_key DESC LIMIT 1
 
 -- name: payments.lock
 -- Whoever wants to end a payment takes turns here.

@@ -223,6 +223,19 @@ TEST_F(Payments, AnAnswerThatGotLostIsAskedForAgainWithTheSameKey) {
   EXPECT_EQ(known.status, 201);
   EXPECT_EQ(journals_of(known.string_at("/id")), "HOLD");
 
+  // Which is so whatever became of it meanwhile: one key is one charge.
+  const std::string ended = gig_in("ACCEPTED", ann, ben);
+  provider->answers = {Charge::unknown};
+  EXPECT_EQ(hold(ann, ended, {}, {{"idempotency-key", "lost-3"}}).status, 503);
+  settle_now();
+  const std::string id = world().get("/api/transactions/gig/" + ended, ann.token).string_at("/id");
+  EXPECT_EQ(world().send(act("refund", world().admin(), id)).status, 200);
+  const Answer told = hold(ann, ended, {}, {{"idempotency-key", "lost-3"}});
+  EXPECT_EQ(told.status, 201);
+  EXPECT_EQ(told.string_at("/id"), id);
+  EXPECT_EQ(told.string_at("/status"), "REFUNDED");
+  EXPECT_EQ(journals_of(id), "HOLD REFUND");
+
   // Or finds that there was nothing.
   const std::string third = gig_in("ACCEPTED", ann, ben);
   provider->answers = {Charge::unknown, Charge::declined};
