@@ -55,6 +55,11 @@ namespace hourz {
   X(nothing_to_pay, 409, "The gig costs nothing")                                                 \
   X(escrow_exists, 409, "The gig has a payment that is not ended")                                \
   X(payment_not_open, 409, "The payment cannot go there from where it is")                        \
+  X(already_reported, 409, "You have reported this already")                                      \
+  X(report_resolved, 409, "The report is resolved already")                                       \
+  X(gigs_open, 409, "There are gigs of yours that are not ended")                                 \
+  X(payment_held, 409, "There is a payment of yours that is not ended")                           \
+  X(last_admin, 409, "There must be an administrator left")                                       \
   X(idempotency_in_progress, 409, "The first request with this idempotency key is still running") \
   X(length_required, 411, "A Content-Length is needed")                                           \
   X(precondition_failed, 412, "The resource has changed since it was read")                       \
@@ -66,6 +71,9 @@ namespace hourz {
   X(validation_failed, 422, "Some fields are not valid")                                          \
   X(idempotency_key_reused, 422, "The idempotency key was used with another request")             \
   X(self_buddy, 422, "Nobody can be their own buddy")                                             \
+  X(self_block, 422, "Nobody can block themselves")                                               \
+  X(self_report, 422, "Nobody can report themselves")                                             \
+  X(self_suspension, 422, "Nobody can suspend themselves")                                        \
   X(upgrade_required, 426, "The resource is a WebSocket of version 13")                           \
   X(rate_limited, 429, "Too many requests")                                                       \
   X(too_many_sockets, 429, "There are as many sockets of this account as there may be")           \

@@ -47,6 +47,11 @@ struct PageRow {
 BOOST_DESCRIBE_STRUCT(PageRow, (),
                       (last_seq, room_id, seq, id, sender_id, type, content, image_url, client_id, created_at))
 
+struct MissedPageRow : PageRow {
+  bool silenced;
+};
+BOOST_DESCRIBE_STRUCT(MissedPageRow, (PageRow), (silenced))
+
 struct RoomRow {
   Uuid id, gig_id;
   std::string gig_title;
@@ -177,6 +182,11 @@ struct MarkedRow {
 };
 BOOST_DESCRIBE_STRUCT(MarkedRow, (), (seq, moved))
 
+struct Pairs {
+  std::vector<Uuid> ones, others;
+};
+BOOST_DESCRIBE_STRUCT(Pairs, (), (ones, others))
+
 struct Numbers {
   std::vector<Uuid> room_ids;
   std::vector<std::int64_t> seqs;
@@ -191,8 +201,9 @@ const db::Query<RoomRow, Viewed> select_room{sql::room};
 const db::Query<ListedRow, RoomsRow> select_rooms{sql::rooms};
 const db::Query<PageRow, BeforeRow> select_newest{sql::newest};
 const db::Query<PageRow, AfterRow> select_after{sql::after};
-const db::Query<PageRow, MissedRow> select_missed{sql::missed};
+const db::Query<MissedPageRow, MissedRow> select_missed{sql::missed};
 const db::Query<MarkedRow, MarkRow> move_marker{sql::mark_read};
+const db::Query<RoomOfPair, Pairs> select_of_pairs{sql::of_pairs};
 const db::Query<MessageRow, Numbers> select_messages{sql::messages};
 
 Message to_message(MessageRow&& row) {
@@ -202,10 +213,11 @@ Message to_message(MessageRow&& row) {
 }
 
 /// The messages of a page, which begins with a row of the room alone where there are none.
-std::vector<Message> messages_of(std::vector<PageRow>&& rows) {
+template <class Row>
+std::vector<Message> messages_of(std::vector<Row>&& rows) {
   std::vector<Message> messages;
   messages.reserve(rows.size());
-  for (PageRow& row : rows) {
+  for (Row& row : rows) {
     if (!row.seq) continue;
     messages.push_back({row.id.value(), row.room_id.value(), *row.seq, row.sender_id, row.type.value(),
                         std::move(row.content.value()), std::move(row.image_url), row.client_id,
@@ -482,6 +494,7 @@ Awaitable<Missed> read_missed(db::Executor& db, Uuid room_id, Uuid viewer, std::
   if (rows.empty()) throw Problem(ErrorCode::not_found);
   Missed missed;
   missed.last_seq = rows.front().last_seq;
+  missed.silenced = rows.front().silenced;
   missed.messages = messages_of(std::move(rows));
   const std::int64_t first = missed.messages.empty() ? missed.last_seq + 1 : missed.messages.front().seq;
   missed.complete = first <= wanted.after_seq + 1;
@@ -501,6 +514,11 @@ Awaitable<std::vector<Message>> read_messages(db::Executor& db, std::vector<Uuid
   messages.reserve(rows.size());
   for (MessageRow& row : rows) messages.push_back(to_message(std::move(row)));
   co_return messages;
+}
+
+Awaitable<std::vector<RoomOfPair>> rooms_of_pairs(db::Executor& db, std::vector<Uuid> ones, std::vector<Uuid> others) {
+  const Pairs pairs{std::move(ones), std::move(others)};
+  co_return co_await db::all(db, select_of_pairs, pairs);
 }
 
 Awaitable<void> open_room(db::Executor& db, Opening opening, std::string text) {

@@ -49,7 +49,9 @@ BOOST_DESCRIBE_STRUCT(Participant, (), (user, last_read_seq, last_read_at))
 struct Room {
   static constexpr bool is_answer = true;
   static constexpr std::array notes{
-      Note{"is_active", "false: it can be read and not written"}, Note{"participants", "the seeker, then the helper"},
+      Note{"is_active",
+           "false: it can be read and not written, since the gig has ended or a side has blocked the other"},
+      Note{"participants", "the seeker, then the helper"},
       Note{"unread_count", "messages past the caller's marker, SYSTEM ones too; sending moves one's own marker"},
       Note{"updated_at", "time of the last message"}};
   Uuid id;
@@ -112,6 +114,7 @@ struct Missed {
   std::vector<Message> messages;  ///< in order, without gaps, up to last_seq
   std::int64_t last_seq = 0;
   bool complete = false;  ///< nothing is missing between what was asked for and the first of them
+  bool silenced = false;  ///< a block stands between the two sides
 };
 
 /// What came after a number, or, where none is given, the newest 50. At most 1,000 messages and about 512 KiB, the
@@ -129,6 +132,15 @@ Awaitable<Marked> mark_read(db::Executor& db, Uuid room_id, Uuid user, std::int6
 /// The messages with these numbers, in no order; one round trip.
 Awaitable<std::vector<Message>> read_messages(db::Executor& db, std::vector<Uuid> room_ids,
                                               std::vector<std::int64_t> seqs);
+
+struct RoomOfPair {
+  Uuid id;
+  bool silenced;  ///< a block stands between the two sides
+};
+BOOST_DESCRIBE_STRUCT(RoomOfPair, (), (id, silenced))
+
+/// The rooms that one and the other, place by place, have together.
+Awaitable<std::vector<RoomOfPair>> rooms_of_pairs(db::Executor& db, std::vector<Uuid> ones, std::vector<Uuid> others);
 
 // --- for gigs, in the transaction that moves the gig -----------------------------------------------------------------
 

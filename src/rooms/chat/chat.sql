@@ -1,8 +1,12 @@
 -- fragment: message
   m.room_id, m.seq, m.id, m.sender_id, m.type, m.content, m.image_url, m.client_id, m.created_at
 
+-- fragment: blocked
+  (EXISTS (SELECT 1 FROM blocks WHERE blocker_id = r.seeker_id AND blocked_id = r.helper_id)
+   OR EXISTS (SELECT 1 FROM blocks WHERE blocker_id = r.helper_id AND blocked_id = r.seeker_id))
+
 -- fragment: room
-  r.id, r.gig_id, r.gig_title, r.is_active, r.last_seq, r.created_at, r.updated_at,
+  r.id, r.gig_id, r.gig_title, r.is_active AND NOT @blocked@ AS is_active, r.last_seq, r.created_at, r.updated_at,
   r.seeker_id, s.name AS seeker_name, s.photo_url AS seeker_photo_url, s.reputation_score AS seeker_reputation_score,
   s.total_reviews AS seeker_total_reviews, sp.last_read_seq AS seeker_read_seq, sp.last_read_at AS seeker_read_at,
   r.helper_id, h.name AS helper_name, h.photo_url AS helper_photo_url, h.reputation_score AS helper_reputation_score,
@@ -27,10 +31,11 @@
 -- name: chat.send
 -- A message in one round trip: the room's row gives the number and keeps the order, and everything else is made of what
 -- it returns, the event's own number too, which therefore is drawn under the room's lock. Whoever sends has read what
--- came before. No row: not a side, closed, or sent before. Times are the clock's under the lock, and never go back.
+-- came before. No row: not a side, closed, blocked, or sent before. Times are the clock's under the lock, and never go
+-- back.
 WITH room AS (
-  UPDATE chat_rooms SET last_seq = last_seq + 1, updated_at = greatest(clock_timestamp(), updated_at)
-  WHERE id = :room_id AND is_active AND :sender_id IN (seeker_id, helper_id)
+  UPDATE chat_rooms r SET last_seq = last_seq + 1, updated_at = greatest(clock_timestamp(), updated_at)
+  WHERE id = :room_id AND is_active AND :sender_id IN (seeker_id, helper_id) AND NOT @blocked@
     AND NOT EXISTS (SELECT 1 FROM chat_messages m
                     WHERE m.room_id = :room_id AND m.sender_id = :sender_id AND m.client_id = :client_id)
   RETURNING id, last_seq, updated_at),
@@ -46,8 +51,8 @@ SELECT seq, created_at FROM message
 
 -- name: chat.sent_before
 -- Why nothing was sent: no row for who is no side of the room, else whether it is open and the message with this
--- client_id, if it is stored already.
-SELECT r.is_active, m.seq, m.id, m.type, m.content, m.image_url, m.created_at
+-- client_id, if it is stored already. To both sides of a block it looks closed.
+SELECT r.is_active AND NOT @blocked@ AS is_active, m.seq, m.id, m.type, m.content, m.image_url, m.created_at
 FROM chat_rooms r
 LEFT JOIN chat_messages m ON m.room_id = r.id AND m.sender_id = :sender_id AND m.client_id = :client_id
 WHERE r.id = :room_id AND :sender_id IN (r.seeker_id, r.helper_id)
@@ -109,12 +114,18 @@ WHERE r.id = :room_id AND :viewer IN (r.seeker_id, r.helper_id)
 
 -- name: chat.missed
 -- What a connection that joins has missed: the newest of it, as many as fit into :size bytes, and one at least.
-SELECT r.last_seq, @message@ FROM chat_rooms r LEFT JOIN LATERAL (
+SELECT r.last_seq, @blocked@ AS silenced, @message@ FROM chat_rooms r LEFT JOIN LATERAL (
   SELECT * FROM (
     SELECT *, sum(octet_length(content) + 250) OVER (ORDER BY seq DESC) AS size
     FROM (SELECT * FROM chat_messages WHERE room_id = :room_id AND seq > :after_seq ORDER BY seq DESC LIMIT :page) page
   ) sized WHERE sized.size <= :size OR sized.seq = r.last_seq ORDER BY seq) m ON true
 WHERE r.id = :room_id AND :viewer IN (r.seeker_id, r.helper_id)
+
+-- name: chat.of_pairs
+-- The rooms that two people have together, and whether a block silences them now.
+SELECT DISTINCT r.id, @blocked@ AS silenced
+FROM unnest(:ones::uuid[], :others::uuid[]) AS pair (one, other) JOIN chat_participants p ON p.user_id = pair.one
+JOIN chat_rooms r ON r.id = p.room_id AND pair.other IN (r.seeker_id, r.helper_id)
 
 -- name: chat.messages
 -- What events of the outbox stand for: a look's messages at once.

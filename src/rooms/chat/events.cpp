@@ -44,7 +44,7 @@ Awaitable<void> join(Floor& floor, Incoming& in, JoinRoom wish) {
   joined.messages = std::move(missed.messages);
   joined.complete = missed.complete;
   guard.done = true;
-  floor.end_join(in.from, wish.room_id, missed.last_seq, realtime::frame_of(room_joined, joined, in.reply));
+  floor.end_join(in.from, wish.room_id, missed, realtime::frame_of(room_joined, joined, in.reply));
 }
 
 constexpr ClientEvent leave_event{
@@ -159,6 +159,26 @@ Awaitable<Spread> expand_receipts(Parts* parts, std::vector<Event> events) {
   };
 }
 
+/// `user.block`: the topic is who made it or took it back, the note the other. What holds now is read, so that the
+/// order of several is no matter.
+Awaitable<Spread> expand_blocks(Parts* parts, db::Executor* db, std::vector<Event> events) {
+  std::vector<Uuid> ones, others;
+  for (const Event& event : events) {
+    const auto other = parse_uuid(event.note);
+    if (!other) continue;
+    ones.push_back(event.topic);
+    others.push_back(*other);
+  }
+  auto rooms = co_await rooms_of_pairs(*db, std::move(ones), std::move(others));
+  std::erase_if(rooms, [&](const RoomOfPair& room) { return !parts->interest.any(room.id); });
+  if (rooms.empty()) co_return Spread();
+  co_return [parts, rooms = std::move(rooms)](std::size_t shard) {
+    Floor* floor = parts->floors.at(shard);
+    if (floor == nullptr) return;
+    for (const RoomOfPair& room : rooms) floor->silence(room.id, room.silenced);
+  };
+}
+
 Spread hear_typing(Parts* parts, const boost::json::value& data) {
   const auto room = parse_uuid(std::string_view(data.at("room_id").as_string()));
   const auto user = parse_uuid(std::string_view(data.at("user_id").as_string()));
@@ -183,6 +203,9 @@ void install_feed(realtime::Node& node, Parts& parts) {
   });
   node.on_event("chat.read", [&parts](db::Executor&, std::vector<Event> events) {
     return expand_receipts(&parts, std::move(events));
+  });
+  node.on_event("user.block", [&parts](db::Executor& db, std::vector<Event> events) {
+    return expand_blocks(&parts, &db, std::move(events));
   });
   node.on_said("typing", [&parts](const Uuid&, const boost::json::value& data) { return hear_typing(&parts, data); });
   parts.presence = std::make_unique<realtime::Presence>(

@@ -48,7 +48,8 @@ struct Floor::State : std::enable_shared_from_this<Floor::State> {
     Uuid user;
     Seat<Frame> seat;
     Receipts own{}, other{};
-    bool entered = false;  ///< a join has ended well, and presence knows
+    bool entered = false;   ///< a join has ended well, and presence knows
+    int silences_then = 0;  ///< heard when the join under way began
   };
   struct Typist {
     Uuid user;
@@ -58,6 +59,8 @@ struct Floor::State : std::enable_shared_from_this<Floor::State> {
   struct Here {
     std::vector<Place> places;
     std::vector<Typist> typing;
+    bool silenced = false;  ///< a block stands between the two sides
+    int silences = 0;       ///< how often a block was heard of
   };
 
   State(Parts& shared, boost::asio::io_context& io, std::size_t index) : parts(shared), shard(index), timer(io) {}
@@ -88,7 +91,7 @@ struct Floor::State : std::enable_shared_from_this<Floor::State> {
       });
     }
     mine->second.push_back(room);
-    rooms[room].places.push_back({&connection, connection.user(), {}, {}, {}, false});
+    rooms[room].places.push_back({&connection, connection.user(), {}, {}, {}, false, 0});
     parts.interest.add(room);
   }
 
@@ -132,6 +135,17 @@ struct Floor::State : std::enable_shared_from_this<Floor::State> {
   void stop_typing(const Uuid& room, Here& here, const Uuid& user) {
     const auto erased = std::erase_if(here.typing, [&](const Typist& one) { return one.user == user; });
     if (erased != 0) send_to_others(here, user, realtime::frame_of(typing_shown, TypingShown{room, user, false}));
+  }
+
+  void set_silenced(const Uuid& room, Here& here, bool silenced) {
+    if (here.silenced == silenced) return;
+    while (!here.typing.empty()) stop_typing(room, here, Uuid(here.typing.back().user));
+    here.silenced = silenced;
+    const auto present = online.find(room);
+    if (present == online.end()) return;
+    for (const Uuid& user : present->second) {
+      send_to_others(here, user, realtime::frame_of(presence_shown, PresenceShown{room, user, !silenced}));
+    }
   }
 
   void tick_later() {
@@ -194,6 +208,7 @@ void Floor::show_receipt(const Uuid& room, const Uuid& user, std::int64_t seq, c
   const auto here = state_->rooms.find(room);
   if (here == state_->rooms.end()) return;
   for (State::Place& place : here->second.places) {
+    if (here->second.silenced && place.user != user) continue;
     (place.user == user ? place.own : place.other).hear(*place.connection, seq, frame);
   }
 }
@@ -213,14 +228,21 @@ void Floor::show_presence(const Uuid& room, const Uuid& user, bool online) {
   if (online) present.push_back(user);
   if (present.empty()) state_->online.erase(room);
   const auto here = state_->rooms.find(room);
-  if (here == state_->rooms.end()) return;
+  if (here == state_->rooms.end() || here->second.silenced) return;
   if (!online) state_->stop_typing(room, here->second, user);
   State::send_to_others(here->second, user, realtime::frame_of(presence_shown, PresenceShown{room, user, online}));
 }
 
-void Floor::show_typing(const Uuid& room, const Uuid& user, bool is_typing) {
+void Floor::silence(const Uuid& room, bool silenced) {
   const auto here = state_->rooms.find(room);
   if (here == state_->rooms.end()) return;
+  ++here->second.silences;
+  state_->set_silenced(room, here->second, silenced);
+}
+
+void Floor::show_typing(const Uuid& room, const Uuid& user, bool is_typing) {
+  const auto here = state_->rooms.find(room);
+  if (here == state_->rooms.end() || here->second.silenced) return;
   if (!is_typing) {
     state_->stop_typing(room, here->second, user);
     return;
@@ -237,15 +259,20 @@ void Floor::show_typing(const Uuid& room, const Uuid& user, bool is_typing) {
 
 void Floor::begin_join(Connection& connection, const Uuid& room) {
   if (state_->find(connection, room) == nullptr) state_->add(connection, room);
-  state_->find(connection, room)->seat.begin_reading();
+  State::Place& place = *state_->find(connection, room);
+  place.seat.begin_reading();
+  place.silences_then = state_->rooms.at(room).silences;
 }
 
-void Floor::end_join(Connection& connection, const Uuid& room, std::int64_t last_seq, Frame joined) {
+void Floor::end_join(Connection& connection, const Uuid& room, const Missed& missed, Frame joined) {
   State::Place* place = state_->find(connection, room);
   if (place == nullptr) return;
+  State::Here& here = state_->rooms.at(room);
+  // What was heard while it was read is no older than what was read.
+  if (place->silences_then == here.silences) state_->set_silenced(room, here, missed.silenced);
   connection.send(std::move(joined));
   const auto present = state_->online.find(room);
-  if (present != state_->online.end()) {
+  if (present != state_->online.end() && !here.silenced) {
     for (const Uuid& user : present->second) {
       if (user != place->user) connection.send(presence_shown, PresenceShown{room, user, true});
     }
@@ -254,7 +281,7 @@ void Floor::end_join(Connection& connection, const Uuid& room, std::int64_t last
   place->entered = true;
   place->own.go_on(connection, 0);
   place->other.go_on(connection, 0);
-  auto rest = place->seat.end_reading(last_seq);
+  auto rest = place->seat.end_reading(missed.last_seq);
   for (Frame& frame : rest.items) connection.send(std::move(frame));
   if (rest.gap) connection.close(realtime::CloseCode::resume, "messages were missed: come back and resume");
 }
@@ -282,6 +309,7 @@ void Floor::say_typing(Connection& connection, const Uuid& room, bool is_typing)
   if (place == nullptr || !place->entered) throw Problem(ErrorCode::not_joined);
   const Uuid user = place->user;
   State::Here& here = state_->rooms.at(room);
+  if (here.silenced) return;
   State::Typist* known = State::typist(here, user);
   const auto now = Clock::now();
   if (is_typing) {

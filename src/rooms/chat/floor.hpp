@@ -43,12 +43,15 @@ class Floor {
   void show_receipt(const Uuid& room, const Uuid& user, std::int64_t seq, const realtime::Frame& frame);
   void show_presence(const Uuid& room, const Uuid& user, bool online);
   void show_typing(const Uuid& room, const Uuid& user, bool is_typing);
+  /// A block between the two sides was made or taken back: while silenced neither sees the other's presence, typing and
+  /// receipts.
+  void silence(const Uuid& room, bool silenced);
 
   // --- for the events ---
   /// Takes a seat, from which live messages are held until end_join(). Throws too_many_rooms.
   void begin_join(realtime::Connection& connection, const Uuid& room);
-  /// What was missed is in `joined`: sends it, then who is present, then what was held.
-  void end_join(realtime::Connection& connection, const Uuid& room, std::int64_t last_seq, realtime::Frame joined);
+  /// `missed` was read meanwhile and is in the frame: sends that, then who is present, then what was held.
+  void end_join(realtime::Connection& connection, const Uuid& room, const Missed& missed, realtime::Frame joined);
   /// The join came to nothing: as it was before.
   void cancel_join(realtime::Connection& connection, const Uuid& room) noexcept;
   void leave(realtime::Connection& connection, const Uuid& room);

@@ -36,11 +36,6 @@ BOOST_DESCRIBE_STRUCT(NewRow, (),
                        public_latitude, public_longitude, cell_x, cell_y, address_text, image_urls, terms, starts_at,
                        expires_at))
 
-struct Viewed {
-  Uuid id, viewer;
-};
-BOOST_DESCRIBE_STRUCT(Viewed, (), (id, viewer))
-
 struct ChangeRow : NewRow {
   bool set_title, set_description, set_terms, set_category, set_duration_hours, set_budget, set_location,
       set_address_text, set_image_urls, set_starts_at, set_expires_at;
@@ -109,7 +104,7 @@ const db::Query<CardRow, NewRow> insert_gig{sql::create};
 const db::Query<CardRow, Viewed> select_gig{sql::by_id};
 const db::Query<CardRow, ChangeRow> update_gig{sql::change};
 const db::Query<TextsRow, Uuid> select_texts{sql::texts};
-const db::Query<SidesRow, Uuid> select_sides{sql::sides};
+const db::Query<SidesRow, Viewed> select_sides{sql::sides};
 const db::Query<Event, EventPage> select_events{sql::events};
 const db::Query<bool, Pair> select_share{sql::share};
 const db::Query<std::int64_t, OneAndOthers> select_completed_together{sql::completed_together};
@@ -246,7 +241,8 @@ constexpr Endpoint list_events{.method = Method::get,
                                .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::invalid_cursor}};
 
 Awaitable<EventList> get_events(Deps& deps, Call& call, Path<GigPath> path, Query<http::PageQuery> query) {
-  const auto sides = co_await db::maybe(call.db(), select_sides, path->id);
+  const Viewed viewed{path->id, call.user()};
+  const auto sides = co_await db::maybe(call.db(), select_sides, viewed);
   if (!sides) throw Problem(ErrorCode::not_found);
   if (sides->seeker_id != call.user() && sides->helper_id != call.user()) {
     throw Problem(ErrorCode::forbidden, "Only the two sides of a gig can read its history.");
@@ -391,7 +387,7 @@ Awaitable<Gig> put_gig(Deps& deps, Call& call, Path<GigPath> path, Body<ChangeGi
   check_images(row.image_urls, faults);
   check_expiry(row.expires_at, faults);
   if (!faults.empty()) throw Problem(std::move(faults));
-  const LockedRow locked = co_await lock(call.db(), path->id);
+  const LockedRow locked = co_await lock(call.db(), path->id, call.user());
   if (locked.seeker_id != call.user()) throw Problem(ErrorCode::forbidden, "Only the seeker can change a gig.");
   call.require_match(locked.version);
   if (locked.status != Status::PENDING) {

@@ -23,6 +23,15 @@
 -- fragment: point
   ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography
 
+-- fragment: blocked
+  (EXISTS (SELECT 1 FROM blocks WHERE blocker_id = g.seeker_id AND blocked_id = :viewer)
+   OR EXISTS (SELECT 1 FROM blocks WHERE blocker_id = :viewer AND blocked_id = g.seeker_id))
+
+-- fragment: unmet
+  -- Made once a statement, however many gigs are held against it; mostly empty. A block counts for both sides.
+  g.seeker_id NOT IN (SELECT blocked_id FROM blocks WHERE blocker_id = :viewer
+                      UNION ALL SELECT blocker_id FROM blocks WHERE blocked_id = :viewer)
+
 -- fragment: filters
   -- The words behind an OR: as a bare condition they would tempt the planner, which does not see that there are none, to
   -- fetch the whole index of words.
@@ -32,7 +41,7 @@
   AND (:category::text IS NULL OR g.category = :category)
   AND (:starts_after::timestamptz IS NULL OR g.starts_at >= :starts_after)
   AND (:starts_before::timestamptz IS NULL OR g.starts_at <= :starts_before)
-  AND (cardinality(:words) = 0 OR g.terms @> :words)
+  AND (cardinality(:words) = 0 OR g.terms @> :words) AND @unmet@
 
 -- fragment: box
   (NOT :boxed OR (ST_Y(g.public_location::geometry) BETWEEN :min_latitude AND :max_latitude
@@ -70,8 +79,10 @@ timer AS (INSERT INTO timers (kind, subject_id, due_at)
 SELECT @card@ FROM g @people@
 
 -- name: gigs.by_id
--- The most frequent read: three primary keys.
-SELECT @card@ FROM gigs g @people@ WHERE g.id = :id
+-- The most frequent read: three primary keys, and for strangers the two of a block. Its two sides have it whoever
+-- blocks whom.
+SELECT @card@ FROM gigs g @people@
+WHERE g.id = :id AND (:viewer IN (g.seeker_id, g.helper_id) OR NOT @blocked@)
 
 -- name: gigs.news
 -- What others are told of gigs that changed: as strangers see them (the viewer is nobody) and what the two sides see.
@@ -81,9 +92,10 @@ SELECT @card@, ST_Y(g.location::geometry) AS true_latitude, ST_X(g.location::geo
 FROM gigs g @people_of@ WHERE g.id = ANY(:ids)
 
 -- name: gigs.lock
--- Whoever wants to move or change a gig takes turns here; the clock that counts is the database's.
+-- Whoever wants to move or change a gig takes turns here; the clock that counts is the database's. Blocked strangers find
+-- none.
 SELECT seeker_id, helper_id, status, version, expires_at IS NOT NULL AND expires_at <= now() AS expired
-FROM gigs WHERE id = :id FOR UPDATE
+FROM gigs g WHERE id = :id AND (:viewer IN (seeker_id, helper_id) OR NOT @blocked@) FOR UPDATE
 
 -- name: gigs.lock_idle
 -- For the clock, which holds a timer that whoever moves the gig may be about to write: it waits for nobody.
@@ -161,7 +173,7 @@ ORDER BY version LIMIT :page
 
 -- name: gigs.sides
 -- Who may read a gig's history.
-SELECT seeker_id, helper_id FROM gigs WHERE id = :id
+SELECT seeker_id, helper_id FROM gigs g WHERE id = :id AND (:viewer IN (seeker_id, helper_id) OR NOT @blocked@)
 
 -- name: gigs.share
 -- Whether two people may see each other's contact details.
@@ -226,7 +238,7 @@ SELECT @card@, g.sphere_m, g.distance_m FROM (
 SELECT @card@, g.sphere_m, g.distance_m FROM (
   SELECT g.*, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
   FROM gigs g
-  WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m)
+  WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m) AND @unmet@
   ORDER BY g.public_location <-> @point@ LIMIT :candidates) g @people_of@
 
 -- name: gigs.near_other
@@ -369,19 +381,21 @@ ORDER BY g.budget DESC, g.id DESC OFFSET :walk - 1 LIMIT 1
 -- fragment: seen
   g.id, g.title, g.budget, ST_Y(g.public_location::geometry) AS latitude,
   ST_X(g.public_location::geometry) AS longitude,
-  g.budget BETWEEN :min_budget AND :max_budget AND (:category::text IS NULL OR g.category = :category) AS fits
+  g.budget BETWEEN :min_budget AND :max_budget AND (:category::text IS NULL OR g.category = :category) AND @unmet@
+    AS fits
 
 -- name: gigs.map
 -- Open gigs by cell, with the gigs themselves where they are single or few in view: a cell is a range of gigs.cell_key.
+-- Cells count the gigs of all, those of blocked people too; such a gig is itself never shown.
 WITH cells AS MATERIALIZED (@cells_in_view@)
-SELECT c.y, c.x, c.count, c.latitude_sum, c.longitude_sum, g.id, g.title, g.budget, g.latitude, g.longitude
+SELECT c.y, c.x, c.count, c.latitude_sum, c.longitude_sum, c.count = 1 OR c.total <= :pins_up_to AS pinned, g.id, g.title, g.budget, g.latitude, g.longitude
 FROM cells c LEFT JOIN LATERAL (
   SELECT g.id, g.title, g.budget, ST_Y(g.public_location::geometry) AS latitude,
          ST_X(g.public_location::geometry) AS longitude
   FROM gigs g
   WHERE (c.count = 1 OR c.total <= :pins_up_to) AND g.status = 'PENDING'
     AND g.cell_key >= gig_cell_key(c.y, c.x) << 2 * (20 - :level)
-    AND g.cell_key < gig_cell_key(c.y, c.x) + 1 << 2 * (20 - :level)
+    AND g.cell_key < gig_cell_key(c.y, c.x) + 1 << 2 * (20 - :level) AND @unmet@
   ORDER BY g.cell_key LIMIT 500) g ON true
 
 -- name: gigs.cells

@@ -25,7 +25,7 @@ struct MoveRow {
 };
 BOOST_DESCRIBE_STRUCT(MoveRow, (), (id, viewer, actor_id, from_status, to_status, action, reason))
 
-const db::Query<LockedRow, Uuid> lock_gig{sql::lock};
+const db::Query<LockedRow, Viewed> lock_gig{sql::lock};
 const db::Query<LockedRow, Uuid> lock_idle{sql::lock_idle};
 const db::Query<CardRow, MoveRow> move_gig{sql::move};
 
@@ -81,7 +81,7 @@ std::string text_of(Action action, Side who, const std::optional<std::string>& r
 /// last of these statements commits.
 Awaitable<CardRow> step(const Deps& deps, db::Executor& db, const Call* call, Uuid id, Uuid user, Status to,
                         std::optional<std::string> reason) {
-  const LockedRow gig = co_await lock(db, id);
+  const LockedRow gig = co_await lock(db, id, user);
   if (call != nullptr) call->require_match(gig.version);
   const Side who = side_of(gig, user);
   const auto transition = find_transition(gig.status, to, who);
@@ -181,7 +181,7 @@ constexpr Endpoint delete_gig{
     .if_match = true};
 
 Awaitable<NoContent> cancel_gig(Deps& deps, Call& call, Path<GigPath> path) {
-  const LockedRow gig = co_await lock(call.db(), path->id);
+  const LockedRow gig = co_await lock(call.db(), path->id, call.user());
   if (gig.seeker_id != call.user()) throw Problem(ErrorCode::forbidden, "Only the seeker can cancel a gig this way.");
   co_await step(deps, call.db(), &call, path->id, call.user(), Status::CANCELLED, std::nullopt);
   co_return NoContent{};
@@ -189,8 +189,9 @@ Awaitable<NoContent> cancel_gig(Deps& deps, Call& call, Path<GigPath> path) {
 
 }  // namespace
 
-Awaitable<LockedRow> lock(db::Executor& db, Uuid id) {
-  const auto row = co_await db::maybe(db, lock_gig, id);
+Awaitable<LockedRow> lock(db::Executor& db, Uuid id, Uuid viewer) {
+  const Viewed viewed{id, viewer};
+  const auto row = co_await db::maybe(db, lock_gig, viewed);
   if (!row) throw Problem(ErrorCode::not_found);
   co_return *row;
 }

@@ -90,12 +90,13 @@ struct Region {
 };
 
 struct CellsWanted : Region {
+  Uuid viewer;
   std::int64_t pins_up_to = 0;
   std::int32_t finer_by = 0;
   std::vector<std::int32_t> ys, xs;
 };
 BOOST_DESCRIBE_STRUCT(Region, (), (level, min_y, max_y, min_x, max_x, second_min_x, second_max_x))
-BOOST_DESCRIBE_STRUCT(CellsWanted, (Region), (pins_up_to, finer_by, ys, xs))
+BOOST_DESCRIBE_STRUCT(CellsWanted, (Region), (viewer, pins_up_to, finer_by, ys, xs))
 
 struct CellRow {
   std::int32_t y, x;
@@ -105,14 +106,16 @@ BOOST_DESCRIBE_STRUCT(CellRow, (), (y, x, count))
 
 struct MarkRow : CellRow {
   std::int64_t latitude_sum, longitude_sum;
+  bool pinned;
   std::optional<Uuid> id;
   std::optional<std::string> title;
   std::optional<Money> budget;
   std::optional<double> latitude, longitude;
 };
-BOOST_DESCRIBE_STRUCT(MarkRow, (CellRow), (latitude_sum, longitude_sum, id, title, budget, latitude, longitude))
+BOOST_DESCRIBE_STRUCT(MarkRow, (CellRow), (latitude_sum, longitude_sum, pinned, id, title, budget, latitude, longitude))
 
 struct LooksWanted {
+  Uuid viewer;
   std::vector<std::int64_t> lows, highs;
   std::int64_t looks = 0;
   Status status;
@@ -120,7 +123,7 @@ struct LooksWanted {
   Money min_budget, max_budget;
   Box box;  ///< no parameter: the database is not asked about it
 };
-BOOST_DESCRIBE_STRUCT(LooksWanted, (), (lows, highs, looks, status, category, min_budget, max_budget))
+BOOST_DESCRIBE_STRUCT(LooksWanted, (), (viewer, lows, highs, looks, status, category, min_budget, max_budget))
 
 struct LookRow : Pin {
   std::int64_t number;
@@ -147,7 +150,9 @@ constexpr Endpoint map_gigs{
         "those that stand alone are pins, and the others clusters, each with its count and the mean place of its gigs. "
         "A cluster at the edge of the view counts gigs that lie just outside, and may itself be marked there; pins are "
         "always inside. With a category, a budget or a status other than PENDING the marks are pins only: every gig "
-        "that fits where the view holds few or few fit, else a sample spread over the view, which `sampled` says."};
+        "that fits where the view holds few or few fit, else a sample spread over the view, which `sampled` says. Gigs "
+        "of "
+        "blocked people are never pins; clusters are counted beforehand, for everybody alike, and count them."};
 
 Region region_of(const Box& box, int level) {
   const Cell north_west = cell_of({box.max_latitude, box.min_longitude}, level);
@@ -287,7 +292,7 @@ Awaitable<std::vector<CellRow>> finer(Call& call, const LooksWanted& looks, std:
                                       int finer_by) {
   std::vector<CellRow> found;
   if (looks.status == Status::PENDING) {
-    CellsWanted wanted{region, 0, finer_by, {}, {}};
+    CellsWanted wanted{region, call.user(), 0, finer_by, {}, {}};
     for (const CellRow& cell : cells) {
       wanted.ys.push_back(cell.y);
       wanted.xs.push_back(cell.x);
@@ -307,7 +312,8 @@ Awaitable<std::vector<CellRow>> finer(Call& call, const LooksWanted& looks, std:
 }
 
 Awaitable<MapAnswer> filtered(Call& call, const MapQuery& query, const Box& box) {
-  LooksWanted wanted{{},
+  LooksWanted wanted{call.user(),
+                     {},
                      {},
                      0,
                      query.status.value_or(Status::PENDING),
@@ -321,7 +327,7 @@ Awaitable<MapAnswer> filtered(Call& call, const MapQuery& query, const Box& box)
   const Region region = region_of(box, level);
   std::vector<CellRow> cells;
   if (wanted.status == Status::PENDING) {
-    const CellsWanted in_view{region, 0, 0, {}, {}};
+    const CellsWanted in_view{region, call.user(), 0, 0, {}, {}};
     cells = co_await db::all(call.db(), select_cells, in_view);
     std::int64_t total = 0;
     for (const CellRow& cell : cells) total += cell.count;
@@ -360,7 +366,8 @@ Awaitable<MapAnswer> get_map(Deps&, Call& call, Query<MapQuery> query) {
                           query->min_budget || query->max_budget;
   if (has_filter) co_return co_await filtered(call, query.value, box);
   const Region region = region_of(box, level_for(box, query->zoom.value, marks_at_most));
-  const CellsWanted wanted{region, query->zoom.value >= near_zoom ? pins_up_to_when_near : pins_up_to, 0, {}, {}};
+  const CellsWanted wanted{region, call.user(), query->zoom.value >= near_zoom ? pins_up_to_when_near : pins_up_to,
+                           0,      {},          {}};
   MapAnswer answer;
   for (MarkRow& row : co_await db::all(call.db(), select_marks, wanted)) {
     if (row.id) {
@@ -368,6 +375,7 @@ Awaitable<MapAnswer> get_map(Deps&, Call& call, Query<MapQuery> query) {
       answer.gigs.push_back({*row.id, std::move(*row.title), *row.budget, *row.latitude, *row.longitude});
       continue;
     }
+    if (row.pinned) continue;  // a blocked person's, or gone meanwhile
     const auto mean = [&row](std::int64_t sum) {
       return std::round(static_cast<double>(sum) / static_cast<double>(row.count)) / 1e6;
     };

@@ -58,8 +58,13 @@ struct LockedRow {
 };
 BOOST_DESCRIBE_STRUCT(LockedRow, (), (seeker_id, helper_id, status, version, expired))
 
-/// Holds the gig until the transaction ends. Throws not_found.
-Awaitable<LockedRow> lock(db::Executor& db, Uuid id);
+struct Viewed {
+  Uuid id, viewer;
+};
+BOOST_DESCRIBE_STRUCT(Viewed, (), (id, viewer))
+
+/// Holds the gig until the transaction ends. Throws not_found, also for a stranger whom a block keeps from the seeker.
+Awaitable<LockedRow> lock(db::Executor& db, Uuid id, Uuid viewer);
 
 inline boost::json::string name_of(Status status) { return boost::describe::enum_to_string(status, ""); }
 

@@ -95,10 +95,10 @@ struct PageRow {
 BOOST_DESCRIBE_STRUCT(PageRow, (), (subject, before, before_id, page))
 
 struct TallyParameters {
-  Uuid id;
+  Uuid id, viewer;
   bool in_good_standing;
 };
-BOOST_DESCRIBE_STRUCT(TallyParameters, (), (id, in_good_standing))
+BOOST_DESCRIBE_STRUCT(TallyParameters, (), (id, viewer, in_good_standing))
 
 struct TallyRow {
   double reputation_score;
@@ -425,7 +425,7 @@ Awaitable<void> read_page(Deps& deps, Call& call, const ReviewsQuery& query, Lis
 }
 
 Awaitable<TallyRow> tally_of(Call& call, Uuid user, bool in_good_standing) {
-  const TallyParameters asked{user, in_good_standing};
+  const TallyParameters asked{user, call.user(), in_good_standing};
   const auto tally = co_await db::maybe(call.db(), select_tally, asked);
   if (!tally) throw Problem(ErrorCode::not_found);
   co_return *tally;

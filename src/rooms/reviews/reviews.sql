@@ -80,7 +80,7 @@ SELECT (SELECT count(*) FROM reviews WHERE gig_id = g.id) AS count FROM gigs g W
 
 -- name: reviews.tally
 -- How somebody was rated, counted from the reviews, beside the score that is kept: one statement, so one moment. By the
--- index alone, which holds the rating.
+-- index alone, which holds the rating. Whoever is blocked has no profile, and so none here.
 SELECT u.reputation_score, u.reputation_override IS NOT NULL AS is_overridden, r.*
 FROM users u CROSS JOIN LATERAL (
   SELECT coalesce(sum(rating), 0) AS sum, count(*) AS count,
@@ -89,6 +89,8 @@ FROM users u CROSS JOIN LATERAL (
     count(*) FILTER (WHERE rating = 5) AS fives
   FROM reviews WHERE reviewee_id = u.id) r
 WHERE u.id = :id AND (u.suspended_at IS NULL OR NOT :in_good_standing)
+  AND NOT EXISTS (SELECT 1 FROM blocks WHERE blocker_id = u.id AND blocked_id = :viewer)
+  AND NOT EXISTS (SELECT 1 FROM blocks WHERE blocker_id = :viewer AND blocked_id = u.id)
 
 -- name: reviews.sums
 -- What the sums in the users' rows must be, for people whose rows the transaction holds.

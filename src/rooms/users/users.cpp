@@ -5,6 +5,7 @@
 #include "core/geo.hpp"
 #include "core/nearest.hpp"
 #include "http/cursor.hpp"
+#include "rooms/users/blocks.hpp"
 #include "users_sql.hpp"
 
 namespace hourz::users {
@@ -187,7 +188,11 @@ BOOST_DESCRIBE_STRUCT(PasswordRow, (), (id, verified, password_hash))
 
 const db::Query<OwnRow, NewUser> insert_user{sql::create};
 const db::Query<OwnRow, Uuid> select_own{sql::own};
-const db::Query<ProfileRow, Uuid> select_shown{sql::shown};
+struct ShownParameters {
+  Uuid id, caller;
+};
+BOOST_DESCRIBE_STRUCT(ShownParameters, (), (id, caller))
+const db::Query<ProfileRow, ShownParameters> select_shown{sql::shown};
 const db::Query<OwnRow, ChangeRow> update_profile{sql::change};
 const db::Query<OwnRow, LocationRow> update_location{sql::set_location};
 const db::Query<OwnRow, AvailableRow> update_available{sql::set_available};
@@ -199,17 +204,6 @@ struct PointRow {
 };
 BOOST_DESCRIBE_STRUCT(PointRow, (), (latitude, longitude))
 const db::Query<PointRow, Uuid> select_location{sql::location};
-struct BlockParameters {
-  Uuid user;
-  std::vector<Uuid> others;
-};
-BOOST_DESCRIBE_STRUCT(BlockParameters, (), (user, others))
-struct BlockUsers {
-  std::vector<Uuid> users;
-};
-BOOST_DESCRIBE_STRUCT(BlockUsers, (), (users))
-const db::Query<BlockedPair, BlockUsers> select_blocks{sql::blocks_of};
-const db::Query<Uuid, BlockParameters> select_blocked{sql::blocked_among};
 const db::Query<db::Nothing, Uuid> update_completed{sql::count_completed};
 const db::Query<OwnRow, OverrideRow> update_reputation{sql::override_reputation};
 const db::Query<Uuid, Uuid> hold_user{sql::hold};
@@ -311,11 +305,13 @@ constexpr Endpoint read_user{.method = Method::get,
                              .path = "/api/users/{id}",
                              .name = "users.read",
                              .summary = "Somebody's public profile",
+                             .description = "Whoever is blocked, by whichever side, is 404, as if not there.",
                              .errors = {ErrorCode::not_found},
                              .etag = true};
 
 Awaitable<PublicUser> get_user(Deps& deps, Call& call, Path<UserPath> path) {
-  auto row = co_await db::maybe(call.db(), select_shown, path->id);
+  const ShownParameters asked{path->id, call.user()};
+  auto row = co_await db::maybe(call.db(), select_shown, asked);
   if (!row) throw Problem(ErrorCode::not_found);
   ContactInfo contact{std::move(row->phone_number), std::move(row->line_id), std::move(row->other_contact)};
   PublicUser user = to_public(std::move(*row));
@@ -355,14 +351,15 @@ struct UserList {
 };
 BOOST_DESCRIBE_STRUCT(UserList, (), (users, next_cursor, total_count))
 
-constexpr Endpoint nearby{.method = Method::get,
-                          .path = "/api/users/nearby",
-                          .name = "users.nearby",
-                          .summary = "Helpers around a point, nearest first",
-                          .description =
-                              "Never the caller. Distances are to public points, which are off by some "
-                              "metres, so that nobody's home can be worked out.",
-                          .errors = {ErrorCode::invalid_cursor}};
+constexpr Endpoint nearby{
+    .method = Method::get,
+    .path = "/api/users/nearby",
+    .name = "users.nearby",
+    .summary = "Helpers around a point, nearest first",
+    .description =
+        "Never the caller, nor who is blocked. Distances are to public points, which are off by some "
+        "metres, so that nobody's home can be worked out.",
+    .errors = {ErrorCode::invalid_cursor}};
 
 Awaitable<UserList> get_nearby(Deps& deps, Call& call, Query<NearbyQuery> query) {
   NearbyPosition at{query->latitude, query->longitude, query->radius_km.value, query->only_available.value, {-1}, {}};
@@ -465,6 +462,7 @@ void install(http::Router& router, Deps& deps) {
   router.add(set_location, put_location, deps);
   router.add(set_availability, put_availability, deps);
   router.add(nearby, get_nearby, deps);
+  install_blocks(router, deps);
   router.add(read_user, get_user, deps);
   router.add(set_reputation, put_reputation, deps);
 }
@@ -505,15 +503,6 @@ Awaitable<std::optional<Point>> location_of(db::Executor& db, Uuid id) {
   const auto row = co_await db::maybe(db, select_location, id);
   if (!row) co_return std::nullopt;
   co_return Point{row->latitude, row->longitude};
-}
-
-Awaitable<std::vector<BlockedPair>> blocks_of(db::Executor& db, std::vector<Uuid> users) {
-  co_return co_await db::all(db, select_blocks, BlockUsers{std::move(users)});
-}
-
-Awaitable<std::vector<Uuid>> blocked_among(db::Executor& db, Uuid user, std::vector<Uuid> others) {
-  const BlockParameters asked{user, std::move(others)};
-  co_return co_await db::all(db, select_blocked, asked);
 }
 
 Awaitable<void> count_completed_gig(db::Executor& db, Uuid helper) { co_await db::run(db, update_completed, helper); }

@@ -12,6 +12,11 @@
   u.id, u.name, u.photo_url, u.bio, u.is_available, u.is_verified, u.reputation_score, u.total_reviews,
   u.completed_gigs, u.district, u.province, u.created_at
 
+-- fragment: unmet
+  -- Made once a statement, however many rows are held against it; mostly empty. A block counts for both sides.
+  u.id NOT IN (SELECT blocked_id FROM blocks WHERE blocker_id = :caller
+               UNION ALL SELECT blocker_id FROM blocks WHERE blocked_id = :caller)
+
 -- name: users.create
 -- The unique email is the database's to keep: two registrations at once meet in the index.
 WITH u AS (INSERT INTO users (id, email, password_hash, name) VALUES (:id, :email, :password_hash, :name) RETURNING *)
@@ -23,7 +28,8 @@ SELECT @own@ FROM users u WHERE u.id = :id
 
 -- name: users.shown
 -- As others see it; whether contact details may be added is for the gigs room to say.
-SELECT @shown@, u.phone_number, u.line_id, u.other_contact FROM users u WHERE u.id = :id AND u.suspended_at IS NULL
+SELECT @shown@, u.phone_number, u.line_id, u.other_contact FROM users u
+WHERE u.id = :id AND u.suspended_at IS NULL AND @unmet@
 
 -- name: users.change
 -- A partial body: each field has a flag that says whether it is to be set, since null clears.
@@ -62,7 +68,7 @@ SELECT @shown@, u.sphere_m, u.distance_m FROM (
   SELECT u.*, u.public_location <-> @point@ AS sphere_m, ST_Distance(u.public_location, @point@) AS distance_m
   FROM users u
   WHERE u.public_location IS NOT NULL AND u.id <> :caller AND u.suspended_at IS NULL
-    AND ST_DWithin(u.public_location, @point@, :radius_m)
+    AND ST_DWithin(u.public_location, @point@, :radius_m) AND @unmet@
     AND (ST_Distance(u.public_location, @point@), u.id) > (:after_m, :after_id)
   ORDER BY u.public_location <-> @point@ LIMIT :candidates) u
 
@@ -72,7 +78,7 @@ SELECT @shown@, u.sphere_m, u.distance_m FROM (
   SELECT u.*, u.public_location <-> @point@ AS sphere_m, ST_Distance(u.public_location, @point@) AS distance_m
   FROM users u
   WHERE u.is_available AND u.id <> :caller AND u.suspended_at IS NULL
-    AND ST_DWithin(u.public_location, @point@, :radius_m)
+    AND ST_DWithin(u.public_location, @point@, :radius_m) AND @unmet@
     AND (ST_Distance(u.public_location, @point@), u.id) > (:after_m, :after_id)
   ORDER BY u.public_location <-> @point@ LIMIT :candidates) u
 
@@ -80,7 +86,7 @@ SELECT @shown@, u.sphere_m, u.distance_m FROM (
 -- Only when include_total asks for it.
 SELECT count(*) FROM users u
 WHERE u.public_location IS NOT NULL AND (u.is_available OR NOT :only_available) AND u.id <> :caller
-  AND u.suspended_at IS NULL
+  AND u.suspended_at IS NULL AND @unmet@
   AND ST_DWithin(u.public_location, ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography, :radius_m)
 
 -- name: users.count_completed
@@ -156,6 +162,27 @@ UPDATE users SET role = 'ADMIN', updated_at = now() WHERE email = :email
 -- Where the caller's own searches start.
 SELECT ST_Y(fixed_location::geometry) AS latitude, ST_X(fixed_location::geometry) AS longitude
 FROM users WHERE id = :id AND fixed_location IS NOT NULL
+
+-- name: users.block
+-- Again changes nothing. Open sockets hear of a new one by the outbox.
+WITH added AS (
+  INSERT INTO blocks (blocker_id, blocked_id) SELECT :user, id FROM users WHERE id = :other
+  ON CONFLICT DO NOTHING RETURNING blocker_id, blocked_id),
+told AS (INSERT INTO outbox (kind, topic, note) SELECT 'user.block', blocker_id, blocked_id::text FROM added)
+SELECT id FROM users WHERE id = :other
+
+-- name: users.unblock
+-- The caller's own block alone: one that the other made stays.
+WITH gone AS (DELETE FROM blocks WHERE blocker_id = :user AND blocked_id = :other RETURNING blocker_id, blocked_id),
+told AS (INSERT INTO outbox (kind, topic, note) SELECT 'user.block', blocker_id, blocked_id::text FROM gone)
+SELECT id FROM users WHERE id = :other
+
+-- name: users.blocks
+-- Whom the caller has blocked, newest first: a list that people keep short, sorted each time.
+SELECT u.id, u.name, u.photo_url, u.reputation_score, u.total_reviews, b.created_at
+FROM blocks b JOIN users u ON u.id = b.blocked_id
+WHERE b.blocker_id = :user AND (b.created_at, b.blocked_id) < (:before, :before_id)
+ORDER BY b.created_at DESC, b.blocked_id DESC LIMIT :page
 
 -- name: users.blocks_of
 -- Every block that some of these people are part of, seen from them.
