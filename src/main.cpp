@@ -1,5 +1,5 @@
-// The command line: serve, migrate, demo, admin, openapi, asyncapi, config. Exit codes: 0 done, 1 failed, 2 wrong use
-// or settings.
+// The command line: serve, migrate, demo, files, admin, openapi, asyncapi, config. Exit codes: 0 done, 1 failed, 2
+// wrong use or settings.
 #include <libpq-fe.h>
 #include <signal.h>
 
@@ -19,6 +19,9 @@
 #include "db/data_directory.hpp"
 #include "db/migrations.hpp"
 #include "demo/demo.hpp"
+#include "storage/copy.hpp"
+#include "storage/local.hpp"
+#include "storage/s3.hpp"
 
 namespace hourz {
 namespace {
@@ -31,6 +34,7 @@ constexpr std::string_view usage = R"(hourz: the backend of Hourz
   hourz migrate status        list the steps
   hourz demo [--users N] [--gigs N] [--seed S] [--at TIME]
                               fill an empty database with a believable Bangkok, as of now or of TIME (RFC 3339)
+  hourz files copy FROM TO    copy all files between the stores `local` and `s3`; can be stopped and repeated
   hourz admin grant EMAIL     make an account an administrator's
   hourz admin audit-ledger    add the ledger up from its entries and follow its chains; exit 1 on any difference
   hourz admin recompute-reputation
@@ -293,6 +297,29 @@ int fill_demo(Config config, const std::vector<std::string>& arguments) {
   return 0;
 }
 
+std::unique_ptr<storage::Store> store_named(const std::string& name, const Config& config) {
+  if (name == "s3") return std::make_unique<storage::S3Store>(storage::s3_options(config));
+  if (name == "local") return std::make_unique<storage::LocalStore>(storage::files_directory(config));
+  throw UsageError("a store is local or s3");
+}
+
+int copy_files(Config config, const std::vector<std::string>& arguments) {
+  if (arguments.size() != 3 || arguments[0] != "copy" || arguments[1] == arguments[2]) {
+    throw UsageError("files takes copy and two stores: local and s3, or s3 and local");
+  }
+  settle_down(config);
+  log::start(config.log_level);
+  const auto from = store_named(arguments[1], config);
+  const auto to = store_named(arguments[2], config);
+  to->check();
+  storage::make_incoming(storage::incoming_directory(config));
+  const auto done = storage::copy_objects(*from, *to, storage::incoming_directory(config));
+  std::cout << done.seen << " files: " << done.copied << " copied (" << done.bytes << " bytes), " << done.there
+            << " there already, " << done.gone << " removed meanwhile\n";
+  log::stop();
+  return 0;
+}
+
 db::Awaitable<std::int64_t> grant(db::Client& client, std::string email) {
   const auto transaction = client.begin();
   const auto changed = co_await users::grant_admin(*transaction, std::move(email));
@@ -393,6 +420,7 @@ int run(const std::vector<std::string>& arguments) {
   Config config = load_config(environment_variables());
   if (command == "serve") return serve(std::move(config));
   if (command == "migrate") return migrate(std::move(config), rest);
+  if (command == "files") return copy_files(std::move(config), rest);
   if (command == "demo") return fill_demo(std::move(config), rest);
   if (command == "admin") return admin(std::move(config), rest);
   if (command == "config") return print_config(config);

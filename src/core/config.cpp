@@ -121,6 +121,42 @@ Setting choice(std::string_view variable, std::string Config::*member, std::vect
           [member](const Config& config) { return config.*member; }};
 }
 
+/// A name of those characters, that neither begins nor ends with a sign.
+Setting name(std::string_view variable, std::string Config::*member, std::string_view characters, std::size_t most,
+             std::string_view meaning) {
+  Setting setting = text(variable, member, meaning);
+  setting.parse = [member, characters, most](Config& config, std::string_view value) -> std::optional<std::string> {
+    config.*member = value;
+    const auto sign = [](char c) { return c == '.' || c == '-'; };
+    if (value.empty() || (value.size() <= most && value.find_first_not_of(characters) == std::string_view::npos &&
+                          !sign(value.front()) && !sign(value.back()))) {
+      return {};
+    }
+    return "must be a name of at most " + std::to_string(most) + " of " + std::string(characters);
+  };
+  return setting;
+}
+
+Setting s3_endpoint_setting() {
+  Setting setting = text("HOURZ_S3_ENDPOINT", &Config::s3_endpoint,
+                         "the S3-compatible store, https://host[:port]; http only where nobody listens in between");
+  setting.parse = [](Config& config, std::string_view value) -> std::optional<std::string> {
+    config.s3_endpoint = value;
+    if (value.empty()) return {};
+    std::string_view host = value;
+    for (const std::string_view scheme : {"https://", "http://"}) {
+      if (value.starts_with(scheme)) host.remove_prefix(scheme.size());
+    }
+    if (host.ends_with('/')) host.remove_suffix(1);
+    const bool sound = host.size() < value.size() - 1 && !host.empty() &&
+                       host.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]") ==
+                           std::string_view::npos;
+    if (sound) return {};
+    return "must be https://host[:port] or http://host[:port], without a path";
+  };
+  return setting;
+}
+
 Setting environment_setting() {
   return {"HOURZ_ENVIRONMENT", "development or production; production refuses missing and sample secrets",
           [](Config& config, std::string_view value) -> std::optional<std::string> {
@@ -151,6 +187,17 @@ const std::vector<Setting>& table() {
       text("HOURZ_FILES_DIRECTORY", &Config::files_directory,
            "where pictures are kept, or written before they are stored elsewhere; empty: `files` in the data "
            "directory"),
+      choice("HOURZ_STORAGE", &Config::storage, {"local", "s3"},
+             "where pictures are kept: in HOURZ_FILES_DIRECTORY, or in a bucket of an S3-compatible store"),
+      s3_endpoint_setting(),
+      name("HOURZ_S3_BUCKET", &Config::s3_bucket, "abcdefghijklmnopqrstuvwxyz0123456789.-", 63, "its bucket"),
+      name("HOURZ_S3_REGION", &Config::s3_region, "abcdefghijklmnopqrstuvwxyz0123456789-", 63,
+           "its region, as requests are signed for"),
+      text("HOURZ_S3_ACCESS_KEY", &Config::s3_access_key,
+           "the id of the key that may list, read, write and delete there"),
+      secret("HOURZ_S3_SECRET_KEY", &Config::s3_secret_key, "that key's secret"),
+      choice("HOURZ_S3_PATH_STYLE", &Config::s3_path_style, {"on", "off"},
+             "on: the bucket is the first part of the path; off: it is in front of the host's name"),
       text("HOURZ_RUN_AS", &Config::run_as, "the user that a server started by root becomes"),
       url("HOURZ_DATABASE_URL", &Config::database_url,
           "PostgreSQL to use, as libpq takes it; empty: a private one in the data directory"),
@@ -317,12 +364,30 @@ Config load_config(const Variables& given) {
   if (config.environment == Environment::production && config.rate_limit == "off") {
     faults += "HOURZ_RATE_LIMIT: off is refused in production; off-in-production-too says it twice\n";
   }
+  if (config.storage == "s3") {
+    if (const std::string missing = missing_s3_settings(config); !missing.empty()) faults += missing + "\n";
+  }
   check_secrets(config, faults);
   if (!faults.empty()) {
     faults.pop_back();
     throw ConfigError(faults);
   }
   return config;
+}
+
+std::string missing_s3_settings(const Config& config) {
+  std::string missing;
+  const auto need = [&missing](std::string_view variable, const std::string& value) {
+    if (value.empty()) {
+      missing += (missing.empty() ? "" : "\n") + std::string(variable) + ": is needed to keep files in an S3 store";
+    }
+  };
+  need("HOURZ_S3_ENDPOINT", config.s3_endpoint);
+  need("HOURZ_S3_BUCKET", config.s3_bucket);
+  need("HOURZ_S3_REGION", config.s3_region);
+  need("HOURZ_S3_ACCESS_KEY", config.s3_access_key);
+  need("HOURZ_S3_SECRET_KEY", config.s3_secret_key);
+  return missing;
 }
 
 std::vector<SettingInfo> settings_of(const Config& config) {

@@ -20,6 +20,13 @@ struct Config {
   std::string public_hosts;
   std::string data_directory;
   std::string files_directory;
+  std::string storage = "local";
+  std::string s3_endpoint;
+  std::string s3_bucket;
+  std::string s3_region = "us-east-1";
+  std::string s3_access_key;
+  std::string s3_secret_key;
+  std::string s3_path_style = "on";
   std::string run_as = "postgres";
   std::string database_url;
   std::string migration_url;
@@ -77,6 +84,9 @@ Variables environment_variables();
 /// Reads and checks. Throws ConfigError. An unknown HOURZ_ variable is an error (a mistyped one must not be dropped in
 /// silence), but for those that begin with HOURZ_TEST_.
 Config load_config(const Variables& variables);
+
+/// The settings without which HOURZ_STORAGE=s3 cannot be, a line each; empty when none is missing.
+std::string missing_s3_settings(const Config& config);
 
 /// The table, for `hourz config` and the documentation.
 std::vector<SettingInfo> settings_of(const Config& config);

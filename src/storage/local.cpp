@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/crypto.hpp"
+#include "storage/s3.hpp"
 
 namespace hourz::storage {
 namespace {
@@ -232,6 +233,7 @@ fs::path incoming_directory(const Config& config) { return files_directory(confi
 void make_incoming(const fs::path& folder) { make_folders(folder); }
 
 std::unique_ptr<Store> make_store(const Config& config) {
+  if (config.storage == "s3") return std::make_unique<S3Store>(s3_options(config));
   return std::make_unique<LocalStore>(files_directory(config));
 }
 
