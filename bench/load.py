@@ -193,11 +193,12 @@ def write_requests(path: pathlib.Path, requests: list[bytes]) -> pathlib.Path:
     return path
 
 
-def start_wrk(port: int, requests: pathlib.Path, connections: int, seconds: float) -> subprocess.Popen:
+def start_wrk(port: int, requests: pathlib.Path, connections: int, seconds: float, once: bool = False) -> subprocess.Popen:
+    threads = str(min(2, connections))
     return subprocess.Popen(
-        ["wrk", "-t", str(min(2, connections)), "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "--timeout", "10s",
+        ["wrk", "-t", threads, "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "--timeout", "10s",
          "-s", str(HERE / "requests.lua"), f"http://127.0.0.1:{port}"],
-        env={**os.environ, "BENCH_REQUESTS": str(requests)}, stdin=subprocess.DEVNULL,
+        env={**os.environ, "BENCH_REQUESTS": str(requests), **({"BENCH_ONCE": threads} if once else {})}, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -212,9 +213,9 @@ def end_wrk(process: subprocess.Popen) -> dict:
     return result
 
 
-def wrk(server: Server, requests: pathlib.Path, connections: int, seconds: float) -> dict:
-    """One run; also the most memory that the server was seen to hold meanwhile."""
-    process = start_wrk(server.port, requests, connections, seconds)
+def wrk(server: Server, requests: pathlib.Path, connections: int, seconds: float, once: bool = False) -> dict:
+    """One run; also the most memory that the server was seen to hold meanwhile. `once`: each request in its order."""
+    process = start_wrk(server.port, requests, connections, seconds, once)
     resident = 0
     while process.poll() is None:
         resident = max(resident, server.resident_bytes())
@@ -235,11 +236,11 @@ def paced(server: Server, requests: pathlib.Path, rate: int, connections: int, s
 
 
 def pgbench(hourz: Hourz, script: str, folder: pathlib.Path, seconds: float, clients: int = 16) -> dict:
-    """Plans are generic from the start, as the server's connections ask for."""
+    """Plans are generic from the start, as the server's connections ask for. A script may count with `:turn`."""
     path = folder / "script.sql"
     path.write_text(script)
     done = subprocess.run(
-        [str(POSTGRES_BIN / "pgbench"), "-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T",
+        [str(POSTGRES_BIN / "pgbench"), "-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-D", "turn=-1", "-T",
          str(max(1, round(seconds))), "-f", str(path)],
         env={**os.environ, **hourz.database("hourz_app"), "PGOPTIONS": "-c plan_cache_mode=force_generic_plan -c enable_sort=off"},
         stdin=subprocess.DEVNULL, capture_output=True, text=True)

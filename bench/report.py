@@ -1,6 +1,7 @@
 """What was measured, against the targets: as Markdown for people, and as a plot. No dependency, no number of its own."""
 from xml.sax.saxutils import escape
 
+import money_report
 import socket_report
 
 SIDES = {"pgbench": "#8d99ae", "server": "#d1495b", "peer": "#edae49"}
@@ -115,6 +116,7 @@ def markdown(result: dict) -> str:
         if run.get("at_256"):
             lines += ["", f"At 256 connections the server held at most {run['at_256']['resident_bytes'] / 2**20:.0f} "
                       f"MiB and gave {run['at_256']['errors']} errors."]
+    lines += money_report.markdown(result.get("money"))
     lines += socket_report.markdown(result.get("sockets"))
     lines += ["", "## How", "",
               "- The server runs on its own private cluster with durable settings, with authentication, rate limits and "
@@ -209,6 +211,10 @@ def plot(result: dict) -> str:
         drawn, bottom = bars(run, 24, y + 30, 520)
         body += drawn + latencies(run, 580, y + 44, 360, 190)
         y = max(bottom, y + 330) + 20
+    if result.get("money"):
+        body.append(text(24, y, f"Money, {result['machine']}", 15, weight="bold"))
+        drawn, y = money_report.bars(result["money"], 24, y + 30, 520, text, SIDES)
+        body += drawn
     if result.get("sockets"):
         body.append(text(24, y, f"Real time, {result['machine']}", 15, weight="bold"))
         drawn, y = socket_report.bars(result["sockets"], 24, y + 30, 520, text, SIDES)

@@ -1,9 +1,11 @@
--- Sends requests that were written out beforehand, picked at random, and prints what came of it as one line of JSON.
+-- Sends requests that were written out beforehand, picked at random, and prints what came of it as one line of JSON. With
+-- BENCH_ONCE they are sent in their order and each once; when there are no more, what is sent is answered with 404.
 -- The file named by BENCH_REQUESTS holds them one after another: a line with the length in bytes, then the bytes.
 local threads = 0
 
 function setup(thread)
   thread:set("seed", 7 + threads * 7919)
+  thread:set("place", threads + 1)
   threads = threads + 1
 end
 
@@ -19,9 +21,15 @@ function init()
   end
   file:close()
   count = #requests
+  step = tonumber(os.getenv("BENCH_ONCE") or "0")
 end
 
 function request()
+  if step > 0 then
+    local next_one = requests[place] or "GET /no-more HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    place = place + step
+    return next_one
+  end
   return requests[math.random(count)]
 end
 

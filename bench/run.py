@@ -21,6 +21,8 @@ import time
 import urllib.parse
 import uuid
 
+import money
+import money_report
 import report
 import socket_report
 import sockets
@@ -430,7 +432,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one round of short runs, to see that all of it works; "
                         "its results go to build/bench")
     parser.add_argument("--no-peer", action="store_true", help="without the peers (needs no npm)")
-    parser.add_argument("--only", choices=["http", "sockets"], help="a part; the other's results stay as they are")
+    parser.add_argument("--only", choices=["http", "money", "sockets"],
+                        help="a part; the others' results stay as they are")
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "build" / "release" / "src" / "hourz")
     parser.add_argument("--output", type=pathlib.Path, help="folder of the report (bench/results)")
     arguments = parser.parse_args()
@@ -443,16 +446,21 @@ def main() -> int:
     # Not under a home directory: the database runs as another user when this runs as root.
     folder = pathlib.Path(tempfile.mkdtemp(prefix="hourz-bench-", dir="/var/tmp"))
     folder.chmod(0o755)
+    parts = {arguments.only} if arguments.only else {"http", "money", "sockets"}
+    arguments.no_peer = arguments.no_peer or parts == {"money"}
     bench = Bench(arguments, folder)
     started = time.monotonic()
     try:
         run = bench.prepare()
-        if arguments.only != "sockets":
+        found = {}
+        if "http" in parts:
             run.update(bench.measure())
-        if arguments.only != "http":
-            if bench.peer:
-                bench.peer.stop()
-            live = sockets.measure(bench.hourz, folder, arguments.binary, bench.rounds, bench.seconds, bench.with_peer)
+        if bench.peer:
+            bench.peer.stop()
+        if "money" in parts:
+            found["money"] = money.measure(bench.hourz, folder, bench.rounds, bench.seconds)
+        if "sockets" in parts:
+            found["sockets"] = sockets.measure(bench.hourz, folder, arguments.binary, bench.rounds, bench.seconds, bench.with_peer)
     except Failed as failure:
         print(f"✗ {failure}", file=sys.stderr)
         return 1
@@ -465,10 +473,11 @@ def main() -> int:
     with contextlib.suppress(OSError, ValueError):
         result = json.loads((output / "latest.json").read_text())
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    sizes = result["sizes"] if arguments.only == "sockets" else {**result["sizes"], str(arguments.gigs): run}
-    live = result.get("sockets") if arguments.only == "http" else live
+    sizes = {**result["sizes"], str(arguments.gigs): run} if "http" in parts else result["sizes"]
+    found = {part: found.get(part, result.get(part)) for part in ("money", "sockets")}
     result = {"machine": machine(), "commit": commit.stdout.strip() or "unknown", "versions": versions(),
-              "sizes": sizes, "sockets": live, "checks": report.checks(sizes) + socket_report.checks(live)}
+              "sizes": sizes, **found,
+              "checks": report.checks(sizes) + money_report.checks(found["money"]) + socket_report.checks(found["sockets"])}
     (output / "latest.json").write_text(json.dumps(result, indent=1) + "\n")
     (output / "latest.md").write_text(report.markdown(result))
     (output / "latest.svg").write_text(report.plot(result))

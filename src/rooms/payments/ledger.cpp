@@ -1,5 +1,6 @@
 #include "rooms/payments/ledger.hpp"
 
+#include <span>
 #include <unordered_map>
 
 #include "payments_sql.hpp"
@@ -30,7 +31,6 @@ namespace {
 
 constexpr std::int64_t journals_a_page = 20'000;
 constexpr std::size_t faults_told = 20;
-constexpr std::size_t hash_bytes = std::tuple_size_v<Mac>;
 
 struct AccountRow {
   std::string kind;
@@ -46,19 +46,30 @@ struct Stretch {
 };
 BOOST_DESCRIBE_STRUCT(Stretch, (), (chain, after, last, page))
 
+struct EntriesOf {
+  std::int16_t chain;
+  std::int64_t after, last;
+};
+BOOST_DESCRIBE_STRUCT(EntriesOf, (), (chain, after, last))
+
 struct JournalRow {
   std::int64_t number;
   std::string kind;
   Uuid transaction_id;
   Timestamp at;
   db::Bytes hash;
-  std::vector<std::int64_t> lines, accounts, amounts;
-  db::Bytes hashes;
 };
-BOOST_DESCRIBE_STRUCT(JournalRow, (), (number, kind, transaction_id, at, hash, lines, accounts, amounts, hashes))
+BOOST_DESCRIBE_STRUCT(JournalRow, (), (number, kind, transaction_id, at, hash))
+
+struct EntryRow {
+  std::int64_t number, line, account_id, amount;
+  db::Bytes hash;
+};
+BOOST_DESCRIBE_STRUCT(EntryRow, (), (number, line, account_id, amount, hash))
 
 const db::Query<AccountRow> select_accounts{sql::audit_accounts};
-const db::Query<JournalRow, Stretch> select_page{sql::audit_page};
+const db::Query<JournalRow, Stretch> select_journals{sql::audit_journals};
+const db::Query<EntryRow, EntriesOf> select_entries{sql::audit_entries};
 
 struct Account {
   std::string kind, owner;
@@ -90,39 +101,39 @@ class Audit {
     link_ = std::string(as_text(sha256("hourz ledger chain " + std::to_string(chain.number))));
   }
 
-  void take(const JournalRow& row) {
-    const std::string name = "journal " + std::to_string(chain_->number) + "/" + std::to_string(row.number);
-    while (++number_ < row.number) {
-      fault("journal " + std::to_string(chain_->number) + "/" + std::to_string(number_) + " is missing");
-    }
+  /// Its entries are those of its number.
+  void take(const JournalRow& row, std::span<const EntryRow> entries) {
+    while (++number_ < row.number) fault(name_of(number_) + " is missing");
     ++report.journals;
     follow(ledger::link_of(link_, ledger::Journal{chain_->number, row.number, row.kind, row.transaction_id, row.at}),
-           row.hash.value, [&] { return name + " (" + row.kind + " of " + to_string(row.transaction_id) + ")"; });
-    std::int64_t sum = 0;
-    for (std::size_t i = 0; i < row.lines.size(); ++i) {
+           row.hash.value,
+           [&] { return name_of(row.number) + " (" + row.kind + " of " + to_string(row.transaction_id) + ")"; });
+    std::int64_t sum = 0, place = 0;
+    for (const EntryRow& entry : entries) {
       ++report.entries;
-      sum += row.amounts[i];
-      const auto account = accounts_.find(row.accounts[i]);
-      const std::string entry = name + " entry " + std::to_string(row.lines[i]);
+      ++place;
+      sum += entry.amount;
+      const auto name = [&] { return name_of(row.number) + " entry " + std::to_string(entry.line); };
+      const auto account = accounts_.find(entry.account_id);
       if (account == accounts_.end()) {
-        fault(entry + " is of no account");
+        fault(name() + " is of no account");
         continue;
       }
       Account& one = account->second;
-      one.added += row.amounts[i];
-      if (row.lines[i] != static_cast<std::int64_t>(i) + 1) fault(entry + " stands where another is missing");
-      follow(ledger::link_of(link_, ledger::Line{row.lines[i], one.kind, one.owner, row.amounts[i]}),
-             std::string_view(row.hashes.value).substr(std::min(i * hash_bytes, row.hashes.value.size()), hash_bytes),
-             [&] {
-               return entry + " (" + to_string(Money{row.amounts[i]}) + " baht for " + one.kind + " of " + one.owner +
-                      ")";
-             });
+      one.added += entry.amount;
+      if (entry.line != place) fault(name() + " stands where another is missing");
+      follow(
+          ledger::link_of(link_, ledger::Line{entry.line, one.kind, one.owner, entry.amount}), entry.hash.value, [&] {
+            return name() + " (" + to_string(Money{entry.amount}) + " baht for " + one.kind + " of " + one.owner + ")";
+          });
     }
-    if (sum != 0 || row.lines.size() < 2) {
-      fault(name + " has " + std::to_string(row.lines.size()) + " entries that sum to " + to_string(Money{sum}) +
-            " baht");
+    if (sum != 0 || entries.size() < 2) {
+      fault(name_of(row.number) + " has " + std::to_string(entries.size()) + " entries that sum to " +
+            to_string(Money{sum}) + " baht");
     }
   }
+
+  void take_stray(const EntryRow& entry) { fault("an entry of " + name_of(entry.number) + ", which is not there"); }
 
   void end() {
     if (number_ != chain_->journals) {
@@ -162,6 +173,10 @@ class Audit {
   std::vector<Chain> chains;
 
  private:
+  std::string name_of(std::int64_t number) const {
+    return "journal " + std::to_string(chain_->number) + "/" + std::to_string(number);
+  }
+
   /// Goes on from what is written rather than from what should be, so that one fault is told once.
   template <class Name>
   void follow(const Mac& computed, std::string_view written, Name name) {
@@ -180,6 +195,19 @@ class Audit {
   std::string link_;
 };
 
+/// Both in the order of the chain.
+void take_stretch(Audit& audit, const std::vector<JournalRow>& journals, const std::vector<EntryRow>& entries) {
+  std::size_t at = 0;
+  for (const JournalRow& journal : journals) {
+    const std::size_t stray = at;
+    while (at < entries.size() && entries[at].number < journal.number) ++at;
+    const std::size_t first = at;
+    while (at < entries.size() && entries[at].number == journal.number) ++at;
+    audit.take(journal, std::span(entries).subspan(first, at - first));
+    for (std::size_t i = stray; i < first; ++i) audit.take_stray(entries[i]);
+  }
+}
+
 }  // namespace
 
 Awaitable<LedgerAudit> audit_ledger(db::Executor& db) {
@@ -188,13 +216,13 @@ Awaitable<LedgerAudit> audit_ledger(db::Executor& db) {
   for (const Chain& chain : audit.chains) {
     audit.begin(chain);
     Stretch stretch{static_cast<std::int16_t>(chain.number), 0, chain.journals, journals_a_page};
-    std::size_t read = 0;
-    do {
-      const auto rows = co_await db::all(db, select_page, stretch);
-      for (const JournalRow& row : rows) audit.take(row);
-      if (!rows.empty()) stretch.after = rows.back().number;
-      read = rows.size();
-    } while (read == static_cast<std::size_t>(journals_a_page));
+    while (true) {
+      const auto journals = co_await db::all(db, select_journals, stretch);
+      if (journals.empty()) break;
+      const EntriesOf wanted{stretch.chain, stretch.after, journals.back().number};
+      take_stretch(audit, journals, co_await db::all(db, select_entries, wanted));
+      stretch.after = journals.back().number;
+    }
     audit.end();
   }
   audit.add_up();

@@ -12,7 +12,7 @@ using payments::fee_of;
 
 TEST(Fees, AreRoundedHalfUpAndLoseNothing) {
   for (const std::int64_t rate : {0, 1, 33, 250, 500, 1234, 5000, 9999, 10'000}) {
-    for (std::int64_t satang = 0; satang <= 100'000; ++satang) {
+    for (std::int64_t satang = 0; satang <= 1'000'000; ++satang) {
       const std::int64_t fee = fee_of({satang}, rate).satang;
       // Twice the fee against twice the true quotient: within half a satang, a half going up.
       ASSERT_TRUE(20'000 * fee > 2 * satang * rate - 10'000 && 20'000 * fee <= 2 * satang * rate + 10'000)
@@ -102,6 +102,30 @@ TEST_F(Ledger, TheDatabaseRefusesACrookedHand) {
   EXPECT_EQ(refusal(app, "SELECT ledger_post('" + paid + "', 'HOLD', ARRAY['BANK', 'ESCROW'], ARRAY[" + nobody + ", " +
                              a + "]::uuid[], ARRAY[-1, 1]::bigint[])"),
             twice);
+
+  // Nor does it get past the guards: triggers, checks and functions are the owner's, and nobody becomes the owner.
+  for (const std::string& attempt :
+       {"ALTER TABLE ledger_entries DISABLE TRIGGER ALL", "DROP TRIGGER ledger_entries_stay ON ledger_entries",
+        "ALTER TABLE ledger_accounts DROP CONSTRAINT ledger_accounts_not_negative", "DROP TABLE ledger_chains CASCADE",
+        "ALTER TABLE ledger_journals RENAME TO journals",
+        "CREATE RULE r AS ON UPDATE TO ledger_entries DO INSTEAD NOTHING",
+        "CREATE OR REPLACE FUNCTION ledger_refuse() RETURNS trigger LANGUAGE sql AS 'SELECT NULL'",
+        "DROP FUNCTION ledger_post", "SET session_replication_role = replica", "SET ROLE hourz_owner",
+        "ALTER TABLE transactions DISABLE TRIGGER transactions_guard",
+        "INSERT INTO ledger_entries SELECT chain, number, 3, account_id, 1, hash FROM ledger_entries LIMIT 1",
+        "INSERT INTO ledger_journals SELECT chain, number + 1, kind, gen_random_uuid(), at, hash FROM ledger_journals "
+        "LIMIT 1",
+        "COPY ledger_entries FROM '/dev/null'"}) {
+    EXPECT_EQ(refusal(app, attempt), denied) << attempt;
+  }
+  // A table of its own by the same name is not what the function writes to.
+  EXPECT_EQ(refusal(app, "CREATE TEMP TABLE ledger_accounts (id bigint, kind text, owner text, balance bigint)"),
+            "none");
+  EXPECT_EQ(refusal(app, post("'WALLET', 'WALLET'", a + ", " + b, "-1, 1")), checked);
+  // Together sums that do not fit are no way around either.
+  EXPECT_NE(refusal(app, post("'BANK', 'ESCROW', 'ESCROW', 'BANK'", nobody + ", " + a + ", " + a + ", " + nobody,
+                              "-9223372036854775807, 9223372036854775807, 9223372036854775807, -9223372036854775807")),
+            "none");
 
   // Not even the owner of the tables.
   db::Session owner(world().owner_url());

@@ -199,15 +199,12 @@ UNION ALL SELECT kind, id, owner, balance FROM ledger_accounts
 UNION ALL SELECT 'DUE', 0, payer_id::text, sum(amount)::bigint FROM transactions
           WHERE status IN ('HELD', 'DISPUTED') GROUP BY payer_id
 
--- name: payments.audit_page
--- A stretch of a chain, each journal with its entries.
-SELECT j.number, j.kind, j.transaction_id, j.at, j.hash, e.lines, e.accounts, e.amounts, e.hashes
-FROM (SELECT * FROM ledger_journals WHERE chain = :chain AND number > :after AND number <= :last
-      ORDER BY number LIMIT :page) j
-CROSS JOIN LATERAL (
-  SELECT coalesce(array_agg(line::bigint ORDER BY line), '{}') AS lines,
-         coalesce(array_agg(account_id ORDER BY line), '{}') AS accounts,
-         coalesce(array_agg(amount ORDER BY line), '{}') AS amounts,
-         coalesce(string_agg(hash, ''::bytea ORDER BY line), ''::bytea) AS hashes
-  FROM ledger_entries WHERE chain = j.chain AND number = j.number) e
-ORDER BY j.number
+-- name: payments.audit_journals
+-- A stretch of a chain.
+SELECT number, kind, transaction_id, at, hash FROM ledger_journals
+WHERE chain = :chain AND number > :after AND number <= :last ORDER BY number LIMIT :page
+
+-- name: payments.audit_entries
+-- The entries of that stretch, in the order of the chain and of its index.
+SELECT number, line::bigint AS line, account_id, amount, hash FROM ledger_entries
+WHERE chain = :chain AND number > :after AND number <= :last ORDER BY number, line
