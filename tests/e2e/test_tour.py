@@ -49,10 +49,14 @@ def test_readme_pasted(base):
         else:
             assert gig is None
             gig = line
-    seeker, helper, placed, free, nearby, accepted, started, done, late, own, back, wrong = answers
+    (seeker, helper, placed, free, nearby, accepted, held, started, done, released, earned, history, of_helper, of_seeker,
+     reputation, late, own, back, wrong) = answers
     assert seeker["name"] == "seeker" and helper["name"] == "helper"
     assert placed["has_location"] and free["is_available"]
     assert nearby["gigs"][0]["id"] == gig and 0.4 < nearby["gigs"][0]["distance_km"] < 1.2
     assert [each["status"] for each in (accepted, started, done)] == ["ACCEPTED", "IN_PROGRESS", "COMPLETED"]
+    assert (held["balance"], held["held"], earned["balance"], released["status"]) == (0, 350, 332.5, "RELEASED")
+    assert [each["id"] for each in history["transactions"]] == [released["id"]]
+    assert (of_helper["rating"], of_seeker["rating"], reputation["distribution"]["4"]) == (4, 5, 1)
     assert late["status"] == 409 and own["code"] == "own_gig" and back["code"] == "invalid_transition", answers[-4:]
     assert {fault["field"] for fault in wrong["errors"]} == {"title", "budget", "latitude", "longitude"}
