@@ -2,15 +2,15 @@
 
 import contextlib
 import signal
-import subprocess
 import time
 import uuid
 
 import pytest
 
 import harness
-from harness import POSTGRES, Client, Person, Server, gig, quantile, scratch, slack, wait_for
+from harness import Client, Person, Server, gig, quantile, scratch, slack, wait_for
 from journal import Journal
+from psql import Psql
 from races import people
 
 
@@ -72,24 +72,12 @@ def test_log_says_it_once_a_time(server):
     assert 8 <= len(restarts) <= 10, restarts
 
 
-class Holder:
+class Holder(Psql):
     """Holds a lock on a row from outside, for as long as it is entered."""
 
     def __init__(self, database, statement):
-        self.psql = subprocess.Popen(
-            [f"{POSTGRES}/psql", "-XAtq", "-h", database.sockets, "-p", "5432", "-U", "postgres", "-d", "hourz"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.psql.stdin.write(f"BEGIN; {statement}; SELECT 'held';\n")
-        self.psql.stdin.flush()
-        for line in self.psql.stdout:
-            if line.strip() == "held":
-                break
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.psql.communicate("ROLLBACK;\n")
+        super().__init__(database)
+        self.sql(f"BEGIN; {statement}")
 
 
 def test_held_row_times_out_and_leaves_clean_connections(server):

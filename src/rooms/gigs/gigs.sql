@@ -381,8 +381,8 @@ ORDER BY g.budget DESC, g.id DESC OFFSET :walk - 1 LIMIT 1
 -- fragment: seen
   g.id, g.title, g.budget, ST_Y(g.public_location::geometry) AS latitude,
   ST_X(g.public_location::geometry) AS longitude,
-  g.budget BETWEEN :min_budget AND :max_budget AND (:category::text IS NULL OR g.category = :category) AND @unmet@
-    AS fits
+  g.budget BETWEEN :min_budget AND :max_budget
+    AND (:category::text IS NULL OR coalesce(g.category = :category, false)) AND @unmet@ AS fits
 
 -- name: gigs.map
 -- Open gigs by cell, with the gigs themselves where they are single or few in view: a cell is a range of gigs.cell_key.

@@ -317,6 +317,9 @@ TEST_F(Map, FiltersAreAnsweredByPinsAndSamplesSaySo) {
   EXPECT_EQ(marks(map(13.5, 100.3, 14, 100.8, 12, "&status=completed")), 0U);
   world().sql("UPDATE gigs SET status = 'CANCELLED' WHERE category = 'rare'");
   EXPECT_EQ(std::to_string(pins(map(13.7, 100.5, 13.75, 100.55, 14, "&status=cancelled")).size()), in_view);
+  // A gig without a category has none of the wanted one.
+  world().sql("UPDATE gigs SET category = NULL WHERE status = 'CANCELLED'");
+  EXPECT_EQ(marks(map(13.7, 100.5, 13.75, 100.55, 14, "&status=cancelled&category=rare")), 0U);
 }
 
 TEST_F(Map, QueriesAreHeldToTheirLimits) {
