@@ -117,6 +117,8 @@ class Things:
         """One of each, in each state that others start from."""
         for role in People.roles:
             self.people.renew(role)
+        # Who has blocked whom by now has no gigs together.
+        self.people.server.database().sql("DELETE FROM blocks")
         seeker, helper, stranger = (self.people.client(role) for role in ("seeker", "helper", "stranger"))
         self.ids["users"].extend([seeker.id, helper.id, stranger.id])
         for steps in ([], ["accept"], ["accept", "escrow"], ["accept", "escrow", "IN_PROGRESS"],

@@ -77,6 +77,8 @@ OPERATIONS = {
     "reviews.remove": row("review", 403, 204, 403, 403),
     "reviews.reputation": everybody(200),
     "reviews.write": row("completed", 403, 201, 201, 403, {"gig_id": "{gig}", "rating": 5}),
+    "users.block": everybody(204, None, "another"),
+    "users.blocks": everybody(),
     "users.change_me": everybody(200, {"bio": "New"}),
     "users.me": everybody(),
     "users.nearby": everybody(),
@@ -85,6 +87,7 @@ OPERATIONS = {
     "users.set_availability": everybody(200, {"is_available": True}),
     "users.set_location": everybody(200, {"latitude": 13.7, "longitude": 100.5}),
     "users.set_reputation": row(None, 403, 403, 403, 200, {"score": 4, "reason": "By mistake"}),
+    "users.unblock": everybody(204, None, "another"),
 }
 
 # Open to everybody, with a token or without, and whatever became of it.

@@ -53,6 +53,9 @@ class World:
                 self.people[role].call("DELETE", f"/api/buddies/{helper.id}", status={204, 404})
             seeker.post("/api/buddies", {"buddy_id": helper.id}, 201)
             ids["users"] = helper.id
+        elif state == "another":
+            with Person(self.base) as another:
+                ids["users"] = another.id
         elif state not in (None, "set_up"):
             self.make_gig(state, ids)
         return ids
