@@ -172,6 +172,24 @@ def start_peer(hourz: Hourz, folder: pathlib.Path, statements: pathlib.Path) -> 
                   "/health/live")
 
 
+@contextlib.contextmanager
+def without_autogroups():
+    """Where the kernel makes a group of every session (a desktop's setting), each backend of PostgreSQL is a group of its
+    own and all of the server's threads one, whatever their priority: then a hash weighs as much as a backend. Under systemd
+    or in a container there are no such groups, and there are none here meanwhile. Gives whether there still are."""
+    switch = pathlib.Path("/proc/sys/kernel/sched_autogroup_enabled")
+    try:
+        was = switch.read_text(encoding="ascii")
+        switch.write_text("0", encoding="ascii")
+    except OSError:
+        yield switch.exists() and switch.read_text(encoding="ascii").strip() == "1"
+        return
+    try:
+        yield False
+    finally:
+        switch.write_text(was, encoding="ascii")
+
+
 # --- load -------------------------------------------------------------------------------------------------------------
 
 
@@ -246,7 +264,9 @@ def pgbench(hourz: Hourz, script: str, folder: pathlib.Path, seconds: float, cli
         stdin=subprocess.DEVNULL, capture_output=True, text=True)
     rate = re.search(r"^tps = ([0-9.]+)", done.stdout, re.MULTILINE)
     average = re.search(r"^latency average = ([0-9.]+) ms", done.stdout, re.MULTILINE)
+    processed = re.search(r"number of transactions actually processed: (\d+)", done.stdout)
     failed = re.search(r"number of failed transactions: (\d+)", done.stdout)
     if done.returncode != 0 or not rate:
         raise Failed(f"pgbench: {done.stderr[-2000:]}{done.stdout[-500:]}")
-    return {"per_second": float(rate[1]), "average_ms": float(average[1]), "errors": int(failed[1]) if failed else 0}
+    return {"per_second": float(rate[1]), "average_ms": float(average[1]), "errors": int(failed[1]) if failed else 0,
+            "requests": int(processed[1]) if processed else 0}

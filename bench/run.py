@@ -27,8 +27,8 @@ import report
 import socket_report
 import sockets
 import statements
-from load import (POSTGRES_BIN, ROOT, Failed, Hourz, end_wrk, paced, pgbench, request, start_peer, start_wrk, wrk,
-                  write_requests)
+from load import (POSTGRES_BIN, ROOT, Failed, Hourz, end_wrk, paced, pgbench, request, start_peer, start_wrk, without_autogroups,
+                  wrk, write_requests)
 
 USERS = 20_000
 ACCOUNTS_A_RUN = 1_000  # 300 requests a minute each: a run stays below, and the next run takes others
@@ -316,19 +316,8 @@ class Bench:
     # --- logins -----------------------------------------------------------------------------------------------------
 
     def logins_without_autogroups(self) -> dict:
-        """Where the kernel makes a group of every session (a desktop's setting), each backend of PostgreSQL is a group
-        of its own and all of the server's threads one, whatever their priority: then a hash weighs as much as a backend.
-        Under systemd or in a container there are no such groups, and there are none here while this is measured."""
-        switch = pathlib.Path("/proc/sys/kernel/sched_autogroup_enabled")
-        try:
-            was = switch.read_text(encoding="ascii")
-            switch.write_text("0", encoding="ascii")
-        except OSError:
-            return {**self.logins(), "autogroups": switch.exists() and switch.read_text(encoding="ascii").strip() == "1"}
-        try:
-            return {**self.logins(), "autogroups": False}
-        finally:
-            switch.write_text(was, encoding="ascii")
+        with without_autogroups() as autogroups:
+            return {**self.logins(), "autogroups": autogroups}
 
     def logins(self) -> dict:
         """With the rate limits lifted: they would stop it after five."""
