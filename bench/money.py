@@ -3,13 +3,14 @@
 Runs on the server's cluster of bench/run.py. pgbench runs the server's own statements, cut into the same transactions.
 """
 import hashlib
+import os
 import pathlib
 import random
 import statistics as figures_of
 import time
 
 import statements
-from load import Failed, Hourz, pgbench, request, without_autogroups, wrk, write_requests
+from load import Failed, Hourz, pgbench, put_first, request, without_autogroups, wrk, write_requests
 
 ENTRIES = 1_000_000
 PAYMENTS = ENTRIES // 5  # a hold is two entries, a release three
@@ -269,9 +270,11 @@ class Money:
         return result
 
 
-def measure(hourz: Hourz, folder: pathlib.Path, rounds: int, seconds: float) -> dict:
+def measure(hourz: Hourz, folder: pathlib.Path, rounds: int, seconds: float, first: bool) -> dict:
     """On the cluster of `hourz`, which has users and gigs; its server is started anew, with the rate limits lifted."""
     money = Money(hourz, folder, rounds, seconds)
     money.prepare()
     with without_autogroups() as autogroups:
-        return money.measure() | {"autogroups": autogroups}
+        if first:
+            put_first(os.getpid(), money.server.process.pid)
+        return money.measure() | {"autogroups": autogroups, "first": first}

@@ -48,7 +48,9 @@ def markdown(run: dict | None) -> list[str]:
         "(a hold has two: the intent before the provider is asked, and the posting), `ledger_post` with its hash chain "
         "and checks included. What is compared is thus what HTTP, tokens, JSON, the provider's mock and the log lines cost "
         "over the database's own work; not the ledger against a simpler one.",
-        f"- Measured {'with' if run.get('autogroups') else 'without'} the kernel's autogroups, as logins are.",
+        f"- Measured {'with' if run.get('autogroups') else 'without'} the kernel's autogroups, as logins are"
+        + (", and before the machine's other users (`--first`: all of it is scheduled ahead of them)." if run.get("first")
+           else "."),
         "- After each run what was posted is counted in the ledger, and all of it audited at the end."]
 
 

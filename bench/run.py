@@ -423,6 +423,8 @@ def main() -> int:
     parser.add_argument("--no-peer", action="store_true", help="without the peers (needs no npm)")
     parser.add_argument("--only", choices=["http", "money", "sockets"],
                         help="a part; the others' results stay as they are")
+    parser.add_argument("--first", action="store_true", help="as root: the money part comes before the machine's other "
+                        "users, when it is not left alone")
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "build" / "release" / "src" / "hourz")
     parser.add_argument("--output", type=pathlib.Path, help="folder of the report (bench/results)")
     arguments = parser.parse_args()
@@ -447,7 +449,7 @@ def main() -> int:
         if bench.peer:
             bench.peer.stop()
         if "money" in parts:
-            found["money"] = money.measure(bench.hourz, folder, bench.rounds, bench.seconds)
+            found["money"] = money.measure(bench.hourz, folder, bench.rounds, bench.seconds, arguments.first)
         if "sockets" in parts:
             found["sockets"] = sockets.measure(bench.hourz, folder, arguments.binary, bench.rounds, bench.seconds, bench.with_peer)
     except Failed as failure:
