@@ -144,9 +144,21 @@ TEST_F(Contract, OpenEndpointsAreTheseAndNoOthers) {
   for (const auto& bound : world().house().router.endpoints()) {
     if (bound->endpoint->access == Access::anyone) open.insert(bound->endpoint->name);
   }
-  const std::set<std::string_view> expected{"system.live",      "system.ready",    "system.health", "system.metrics",
-                                            "system.openapi",   "system.asyncapi", "system.docs",   "system.docs_file",
-                                            "auth.register",    "auth.login",      "auth.refresh",  "uploads.file",
+  const std::set<std::string_view> expected{"system.live",
+                                            "system.ready",
+                                            "system.health",
+                                            "system.metrics",
+                                            "system.openapi",
+                                            "system.asyncapi",
+                                            "system.docs",
+                                            "system.docs_file",
+                                            "auth.register",
+                                            "auth.login",
+                                            "auth.refresh",
+                                            "auth.password_reset",
+                                            "auth.confirm_password_reset",
+                                            "auth.verify_email",
+                                            "uploads.file",
                                             "uploads.thumbnail"};
   EXPECT_EQ(open, expected);
 }

@@ -1,4 +1,5 @@
-// The arrows of docs/architecture.md, held against every #include: core <- reflect <- {db, storage, http} <- realtime
+// The arrows of docs/architecture.md, held against every #include: core <- reflect <- {db, storage, mail, http} <-
+// realtime
 // <- rooms <- app, {http, realtime} <- net <- app, Beast in src/net alone, and between rooms users < {auth, buddies,
 // uploads, chat} < gigs < {alerts, reviews, payments} by their faces only.
 #include <gtest/gtest.h>
@@ -53,12 +54,13 @@ TEST(Layering, FoldersIncludeOnlyWhatLiesBelow) {
       {"reflect", {"core", "reflect"}},
       {"db", {"core", "db"}},
       {"storage", {"core", "storage"}},
+      {"mail", {"core", "mail"}},
       {"http", {"core", "reflect", "db", "http"}},
       {"realtime", {"core", "reflect", "db", "http", "realtime"}},
       {"net", {"core", "http", "realtime", "net"}},
       {"demo", {"core", "demo"}},
-      {"rooms", {"core", "reflect", "db", "storage", "http", "realtime", "rooms"}},
-      {"app", {"core", "reflect", "db", "storage", "http", "realtime", "net", "rooms", "demo", "app"}},
+      {"rooms", {"core", "reflect", "db", "storage", "mail", "http", "realtime", "rooms"}},
+      {"app", {"core", "reflect", "db", "storage", "mail", "http", "realtime", "net", "rooms", "demo", "app"}},
   };
   int seen = 0;
   for (const Include& one : includes()) {

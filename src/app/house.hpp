@@ -53,6 +53,7 @@ class House {
   WorkerPool file_work;
   WorkerPool image_work;
   auth::Revocations revocations;
+  mail::Post post;
   realtime::Node node;
   users::Deps users;
   auth::Deps auth;

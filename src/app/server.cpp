@@ -95,6 +95,8 @@ struct Server::State {
     jobs->on_timer("payment.release", payments::release_due);
     jobs->every(std::chrono::seconds(1), "payments",
                 [this](db::Client& database) { return payments::settle(house.payments, database); });
+    jobs->every(std::chrono::seconds(1), "mail",
+                [this](db::Client& database) { return auth::send_mail(house.auth, database); });
     jobs->every(std::chrono::milliseconds(500), "fold_cells", gigs::fold_cells);
     jobs->every(std::chrono::minutes(1), "purge", purge);
     jobs->every(std::chrono::minutes(1), "sweep_files",
@@ -247,6 +249,7 @@ void Server::stop() {
   state.house.hasher.stop();
   state.house.image_work.stop();
   state.house.file_work.stop();
+  state.house.post.stop();
 }
 
 }  // namespace hourz::app

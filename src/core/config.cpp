@@ -14,6 +14,7 @@
 #include <set>
 
 #include "core/crypto.hpp"
+#include "core/text.hpp"
 
 extern char** environ;  // NOLINT: POSIX's name
 
@@ -137,22 +138,46 @@ Setting name(std::string_view variable, std::string Config::*member, std::string
   return setting;
 }
 
-Setting s3_endpoint_setting() {
-  Setting setting = text("HOURZ_S3_ENDPOINT", &Config::s3_endpoint,
-                         "the S3-compatible store, https://host[:port]; http only where nobody listens in between");
-  setting.parse = [](Config& config, std::string_view value) -> std::optional<std::string> {
-    config.s3_endpoint = value;
+/// One of those schemes, a host and perhaps a port; nothing else. A slash at the end is dropped.
+Setting host_url(std::string_view variable, std::string Config::*member, std::vector<std::string> schemes,
+                 std::string_view meaning) {
+  Setting setting = text(variable, member, meaning);
+  setting.parse = [member, schemes](Config& config, std::string_view value) -> std::optional<std::string> {
+    if (value.ends_with('/')) value.remove_suffix(1);
+    config.*member = value;
     if (value.empty()) return {};
-    std::string_view host = value;
-    for (const std::string_view scheme : {"https://", "http://"}) {
-      if (value.starts_with(scheme)) host.remove_prefix(scheme.size());
+    std::string_view host;
+    std::string forms;
+    for (const std::string& scheme : schemes) {
+      if (value.starts_with(scheme)) host = value.substr(scheme.size());
+      forms += (forms.empty() ? "" : " or ") + scheme + "host[:port]";
     }
-    if (host.ends_with('/')) host.remove_suffix(1);
-    const bool sound = host.size() < value.size() - 1 && !host.empty() &&
-                       host.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]") ==
-                           std::string_view::npos;
+    if (!host.empty() &&
+        host.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]") ==
+            std::string_view::npos) {
+      return {};
+    }
+    return "must be " + forms + ", without a path";
+  };
+  return setting;
+}
+
+Setting mail_from_setting() {
+  Setting setting = text("HOURZ_MAIL_FROM", &Config::mail_from, "who mails are from: `Name <address>`, or an address");
+  setting.parse = [](Config& config, std::string_view value) -> std::optional<std::string> {
+    config.mail_from = value;
+    const auto open = value.find('<');
+    std::string_view address = open == std::string_view::npos ? value : value.substr(open + 1);
+    if (open != std::string_view::npos && address.ends_with('>')) address.remove_suffix(1);
+    const auto at = address.find('@');
+    const bool sound =
+        at != std::string_view::npos && at > 0 && at + 1 < address.size() && is_utf8(value) && !find_forbidden(value) &&
+        address.find_first_of(" \t\n\"(),:;<>[\\]") == std::string_view::npos &&
+        address.find('@', at + 1) == std::string_view::npos && address.front() != '-' &&
+        (open == std::string_view::npos ||
+         (value.ends_with('>') && value.substr(0, open).find_first_of("\"\\>\t\n") == std::string_view::npos));
     if (sound) return {};
-    return "must be https://host[:port] or http://host[:port], without a path";
+    return "must be `Name <address>` or an address";
   };
   return setting;
 }
@@ -189,7 +214,8 @@ const std::vector<Setting>& table() {
            "directory"),
       choice("HOURZ_STORAGE", &Config::storage, {"local", "s3"},
              "where pictures are kept: in HOURZ_FILES_DIRECTORY, or in a bucket of an S3-compatible store"),
-      s3_endpoint_setting(),
+      host_url("HOURZ_S3_ENDPOINT", &Config::s3_endpoint, {"https://", "http://"},
+               "the S3-compatible store; http only where nobody listens in between"),
       name("HOURZ_S3_BUCKET", &Config::s3_bucket, "abcdefghijklmnopqrstuvwxyz0123456789.-", 63, "its bucket"),
       name("HOURZ_S3_REGION", &Config::s3_region, "abcdefghijklmnopqrstuvwxyz0123456789-", 63,
            "its region, as requests are signed for"),
@@ -198,6 +224,15 @@ const std::vector<Setting>& table() {
       secret("HOURZ_S3_SECRET_KEY", &Config::s3_secret_key, "that key's secret"),
       choice("HOURZ_S3_PATH_STYLE", &Config::s3_path_style, {"on", "off"},
              "on: the bucket is the first part of the path; off: it is in front of the host's name"),
+      host_url("HOURZ_SMTP_URL", &Config::smtp_url, {"smtp://", "smtps://"},
+               "the mail server, smtp://host[:port] or smtps://host[:port]; empty: mail is written to `outbox` in the "
+               "data directory"),
+      text("HOURZ_SMTP_USER", &Config::smtp_user, "who logs in there, over TLS alone; empty: nobody"),
+      secret("HOURZ_SMTP_PASSWORD", &Config::smtp_password, "that user's password"),
+      mail_from_setting(),
+      host_url("HOURZ_PUBLIC_URL", &Config::public_url, {"https://", "http://"},
+               "where the links of mails lead, https://host[:port]: the app's pages /verify-email and /reset-password; "
+               "empty: mails hold the bare token"),
       text("HOURZ_RUN_AS", &Config::run_as, "the user that a server started by root becomes"),
       url("HOURZ_DATABASE_URL", &Config::database_url,
           "PostgreSQL to use, as libpq takes it; empty: a private one in the data directory"),
@@ -376,6 +411,9 @@ Config load_config(const Variables& given) {
   }
   if (config.storage == "s3") {
     if (const std::string missing = missing_s3_settings(config); !missing.empty()) faults += missing + "\n";
+  }
+  if (config.smtp_user.empty() != config.smtp_password.empty()) {
+    faults += "HOURZ_SMTP_USER: and HOURZ_SMTP_PASSWORD are set both or not at all\n";
   }
   check_secrets(config, faults);
   if (!faults.empty()) {

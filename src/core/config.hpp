@@ -27,6 +27,11 @@ struct Config {
   std::string s3_access_key;
   std::string s3_secret_key;
   std::string s3_path_style = "on";
+  std::string smtp_url;
+  std::string smtp_user;
+  std::string smtp_password;
+  std::string mail_from = "Hourz <no-reply@hourz.invalid>";
+  std::string public_url;
   std::string run_as = "postgres";
   std::string database_url;
   std::string migration_url;

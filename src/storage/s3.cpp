@@ -264,7 +264,6 @@ S3Options s3_options(const Config& config) {
   if (const std::string missing = missing_s3_settings(config); !missing.empty()) throw ConfigError(missing);
   S3Options options;
   options.endpoint = config.s3_endpoint;
-  while (options.endpoint.ends_with('/')) options.endpoint.pop_back();
   options.bucket = config.s3_bucket;
   options.region = config.s3_region;
   options.access_key = config.s3_access_key;

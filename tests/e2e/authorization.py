@@ -43,6 +43,7 @@ OPERATIONS = {
     "auth.logout_by_delete": everybody(204),
     "auth.me": everybody(),
     "auth.profile_setup": everybody(409, {"name": "Another"}, "set_up"),
+    "auth.resend_verification": everybody(202),
     "auth.sessions": everybody(),
     "auth.socket_ticket": everybody(),
     "buddies.add": row("buddy", 201, 409, 422, 201, {"buddy_id": "{helper}"}),
@@ -109,11 +110,15 @@ OPERATIONS = {
 }
 
 # Open to everybody, with a token or without, and whatever became of it.
-OPEN = {"auth.login", "auth.refresh", "auth.register", "system.asyncapi", "system.docs", "system.docs_file", "system.health",
+OPEN = {"auth.confirm_password_reset", "auth.login", "auth.password_reset", "auth.refresh", "auth.register",
+        "auth.verify_email", "system.asyncapi", "system.docs", "system.docs_file", "system.health",
         "system.live", "system.metrics", "system.openapi", "system.ready", "uploads.file", "uploads.thumbnail"}
 # An open operation that is no plain read: its body, and what it answers.
 OPEN_ANSWERS = {
     "auth.login": ({"email": "nobody@example.com", "password": "not the right one"}, 401),
+    "auth.confirm_password_reset": ({"token": "x", "password": "river crossing at noon"}, 422),
+    "auth.password_reset": ({"email": "nobody@example.com"}, 202),
+    "auth.verify_email": ({"token": "x"}, 422),
     "auth.refresh": ({"refresh_token": "x"}, 401),
     "auth.register": ({"email": "x", "password": "x"}, 422),
     "system.docs_file": (None, 404),

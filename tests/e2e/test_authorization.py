@@ -99,7 +99,7 @@ def world(server):
 @pytest.fixture(scope="module")
 def digest(server):
     with Psql(server.database()) as psql:
-        yield Digest(psql, ("sessions", "idempotency_keys", "gig_cells", "gig_cell_changes", "timers", "outbox", "socket_tickets"))
+        yield Digest(psql, ("sessions", "idempotency_keys", "gig_cells", "gig_cell_changes", "timers", "outbox", "socket_tickets", "mails"))
 
 
 @pytest.fixture(scope="module")

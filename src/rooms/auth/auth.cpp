@@ -3,6 +3,7 @@
 #include "auth_sql.hpp"
 #include "core/log.hpp"
 #include "http/cursor.hpp"
+#include "rooms/auth/recovery.hpp"
 
 namespace hourz::auth {
 namespace {
@@ -85,6 +86,7 @@ const db::Query<db::Nothing, SessionEnd> end_others{sql::end_others};
 const db::Query<SessionRow, SessionPage> select_sessions{sql::sessions};
 const db::Query<db::Nothing> purge{sql::purge_sessions};
 const db::Query<db::Nothing> purge_tickets{sql::purge_tickets};
+const db::Query<db::Nothing> purge_mails{sql::purge_mails};
 
 struct TicketRow {
   db::Bytes hash;
@@ -209,19 +211,14 @@ constexpr Endpoint register_account{
     .path = "/api/auth/register",
     .name = "auth.register",
     .summary = "Make an account",
-    .description = "A password has 8 to 128 characters of any kind and is not among the commonest ones.",
+    .description =
+        "A password has 8 to 128 characters of any kind and is not among the commonest ones. "
+        "A mail to verify the address is sent.",
     .access = Access::anyone,
     .effect = Effect::change,
     .rate = RateClass::auth,
     .status = 201,
     .errors = {ErrorCode::email_taken, ErrorCode::overloaded}};
-
-/// The quota of an email address, beside the one of the peer's address: guessing from many addresses gets no further.
-void limit_email(const Deps& deps, const std::string& email) {
-  if (!deps.limiter.enabled()) return;
-  const http::RateVerdict verdict = deps.limiter.take(RateClass::auth, "email:" + email);
-  if (!verdict.allowed) throw Problem(ErrorCode::rate_limited).retry_after(verdict.reset_s);
-}
 
 Awaitable<users::User> post_register(Deps& deps, Call& call, Body<Register> body) {
   if (auto weak = weakness_of(body->password.value, body->email.value)) {
@@ -233,6 +230,7 @@ Awaitable<users::User> post_register(Deps& deps, Call& call, Body<Register> body
   std::optional<std::string> name;
   if (body->name) name = body->name->value;
   users::User user = co_await users::create(call.db(), {make_uuid(), body->email.value, std::move(hash), name});
+  co_await write_verification(call.db(), user.id);
   call.header("Location", "/api/users/" + to_string(user.id));
   co_return user;
 }
@@ -431,8 +429,8 @@ Awaitable<NoContent> put_password(Deps& deps, Call& call, Body<ChangePassword> b
   if (!right) throw Problem(ErrorCode::wrong_password);
   std::string hash = co_await deps.hasher.hash(body->new_password.value);
   if (!co_await users::set_password(call.db(), call.user(), stored, hash)) throw Problem(ErrorCode::wrong_password);
-  const SessionEnd end{call.caller->session_id, call.user(), "password_changed"};
-  co_await db::run(call.db(), end_others, end);
+  co_await end_other_sessions(call.db(), call.user(), call.caller->session_id, "password_changed");
+  co_await void_resets(call.db(), call.user());
   revoke_after(deps, call);
   co_return NoContent{};
 }
@@ -507,6 +505,12 @@ void install(http::Router& router, Deps& deps) {
   router.add(profile_setup, put_profile_setup, deps);
   router.add(read_me, get_me, deps);
   router.add(socket_ticket, post_ticket, deps);
+  install_recovery(router, deps);
+}
+
+Awaitable<void> end_other_sessions(db::Executor& db, Uuid user, Uuid kept, std::string reason) {
+  const SessionEnd end{kept, user, std::move(reason)};
+  co_await db::run(db, end_others, end);
 }
 
 Awaitable<http::Caller> SessionAuthenticator::authenticate(db::Client& database, std::string_view token) {
@@ -565,7 +569,10 @@ Awaitable<bool> SessionAuthenticator::alive(db::Client& database, const http::Ca
 }
 
 Awaitable<std::int64_t> purge_sessions(db::Executor& db) {
-  co_return std::max(co_await db::run(db, purge), co_await db::run(db, purge_tickets));
+  const std::int64_t sessions = co_await db::run(db, purge);
+  const std::int64_t tickets = co_await db::run(db, purge_tickets);
+  const std::int64_t mails = co_await db::run(db, purge_mails);
+  co_return std::max({sessions, tickets, mails});
 }
 
 }  // namespace hourz::auth

@@ -1,10 +1,10 @@
 // Accounts and sessions: registering, logging in, staying in, getting out.
 //
-// Owns the table `sessions`; the account itself is the users room's. Promises that an ended session's access tokens
-// stop at once on this server, and within a second on others (a positive answer is kept for a second, no longer); that
-// wrong email and wrong password answer alike, in like time; that nothing stored can be replayed. Refresh tokens rotate
-// by a counter: the current one moves the session on, its parent gives the same successor again (a lost answer), and
-// anything older is theft and ends the session.
+// Owns the tables `sessions` and `mails` (recovery.hpp); the account itself is the users room's. Promises that an ended
+// session's access tokens stop at once on this server, and within a second on others (a positive answer is kept for a
+// second, no longer); that wrong email and wrong password answer alike, in like time; that nothing stored can be
+// replayed. Refresh tokens rotate by a counter: the current one moves the session on, its parent gives the same
+// successor again (a lost answer), and anything older is theft and ends the session.
 #pragma once
 #include <array>
 #include <atomic>
@@ -13,6 +13,7 @@
 #include <unordered_map>
 
 #include "http/pipeline.hpp"
+#include "mail/sender.hpp"
 #include "rooms/auth/passwords.hpp"
 #include "rooms/auth/tokens.hpp"
 #include "rooms/users/users.hpp"
@@ -42,6 +43,8 @@ struct Deps {
   Revocations& revocations;
   http::RateLimiter& limiter;
   std::string cursor_key;
+  mail::Post& post;
+  std::string mail_key;
 };
 
 void install(http::Router& router, Deps& deps);
@@ -75,7 +78,10 @@ class SessionAuthenticator final : public http::Authenticator {
   std::unordered_map<std::string, Entry, TokenHash, std::equal_to<>> cache_;  ///< by the whole token; emptied when full
 };
 
-/// Deletes sessions that ended long ago and tickets that nobody used; for the jobs.
+/// Sends the mails that are due, of all servers'; for the jobs.
+Awaitable<void> send_mail(Deps& deps, db::Client& database);
+
+/// Deletes sessions that ended long ago and tickets that nobody used and mails of old; for the jobs.
 Awaitable<std::int64_t> purge_sessions(db::Executor& db);
 
 }  // namespace hourz::auth

@@ -72,3 +72,64 @@ DELETE FROM socket_tickets WHERE hash = :hash AND expires_at > now() RETURNING u
 -- name: auth.purge_tickets
 -- Those that nobody used.
 DELETE FROM socket_tickets WHERE hash IN (SELECT hash FROM socket_tickets WHERE expires_at < now() LIMIT 1000)
+
+-- name: auth.write_reset
+-- A row whoever asks, so that an address that nobody has costs the same; without a user nothing is sent. So it is for
+-- somebody who is suspended, or was sent three within a quarter of an hour.
+INSERT INTO mails (id, user_id, purpose, expires_at)
+SELECT :id, (SELECT u.id FROM users u WHERE u.email = :email AND u.suspended_at IS NULL AND
+               (SELECT count(*) FROM mails m WHERE m.user_id = u.id AND m.purpose = 'PASSWORD_RESET'
+                AND m.created_at > now() - interval '15 minutes') < 3),
+       'PASSWORD_RESET', now() + interval '30 minutes'
+
+-- name: auth.write_verification
+-- Nothing for an address that is verified, nor past five within an hour.
+INSERT INTO mails (id, user_id, purpose, expires_at)
+SELECT :id, u.id, 'VERIFY_EMAIL', now() + interval '24 hours' FROM users u
+WHERE u.id = :user_id AND NOT u.email_verified AND
+      (SELECT count(*) FROM mails m WHERE m.user_id = u.id AND m.purpose = 'VERIFY_EMAIL'
+       AND m.created_at > now() - interval '1 hour') < 5
+
+-- name: auth.mail_holder
+-- Whom a token that is still good was sent to.
+SELECT u.id AS user_id, u.email FROM mails m JOIN users u ON u.id = m.user_id
+WHERE m.id = :id AND m.purpose = :purpose AND m.used_at IS NULL AND m.expires_at > now() AND u.suspended_at IS NULL
+
+-- name: auth.use_mail
+-- Of several with one token at once, one uses it; the user's others of that purpose end with it.
+WITH used AS (
+  UPDATE mails SET used_at = now() WHERE id = :id AND purpose = :purpose AND used_at IS NULL AND expires_at > now()
+  RETURNING user_id),
+others AS (
+  UPDATE mails m SET used_at = now() FROM used
+  WHERE m.user_id = used.user_id AND m.purpose = :purpose AND m.id <> :id AND m.used_at IS NULL)
+SELECT user_id FROM used
+
+-- name: auth.void_resets
+-- A password that was just changed is not changed again by a link that lies in a mailbox.
+UPDATE mails SET used_at = now() WHERE user_id = :user_id AND purpose = 'PASSWORD_RESET' AND used_at IS NULL
+
+-- name: auth.claim_mails
+-- What is to be sent, and held for five minutes, longer than sending ten takes: no other server sends it meanwhile, and
+-- one that dies while sending leaves it to be sent again, under the same Message-ID.
+UPDATE mails m SET attempts = m.attempts + 1, due_at = now() + interval '5 minutes' FROM users u
+WHERE u.id = m.user_id AND m.id IN
+  (SELECT id FROM mails WHERE sent_at IS NULL AND refused_at IS NULL AND user_id IS NOT NULL AND due_at <= now()
+     AND used_at IS NULL AND expires_at > now() ORDER BY due_at LIMIT 10 FOR UPDATE SKIP LOCKED)
+RETURNING m.id, m.purpose, m.attempts, u.email, u.name
+
+-- name: auth.mail_sent
+-- The mail server, or the folder, has it.
+UPDATE mails SET sent_at = now() WHERE id = :id
+
+-- name: auth.mail_refused
+-- By the mail server, for good.
+UPDATE mails SET refused_at = now() WHERE id = :id
+
+-- name: auth.mail_failed
+-- Tried again after 2, 4, 8 seconds and so on, at last every ten minutes, until its token ends.
+UPDATE mails SET due_at = now() + make_interval(secs => least(600, 2 ^ least(attempts, 10))) WHERE id = :id
+
+-- name: auth.purge_mails
+-- A day after their tokens ended.
+DELETE FROM mails WHERE id IN (SELECT id FROM mails WHERE expires_at < now() - interval '1 day' LIMIT 1000)

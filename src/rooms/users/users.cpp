@@ -220,6 +220,13 @@ const db::Query<db::Nothing, RatingRows> update_all_ratings{sql::set_ratings};
 const db::Query<Credentials, std::string> select_credentials{sql::credentials};
 const db::Query<std::string, Uuid> select_password{sql::password_hash};
 const db::Query<db::Nothing, PasswordRow> update_password{sql::set_password};
+struct ResetRow {
+  Uuid id;
+  std::string password_hash;
+};
+BOOST_DESCRIBE_STRUCT(ResetRow, (), (id, password_hash))
+const db::Query<db::Nothing, ResetRow> update_reset{sql::reset_password};
+const db::Query<db::Nothing, Uuid> update_verified{sql::verify_email};
 const db::Query<db::Nothing, std::string> update_admin{sql::grant_admin};
 
 // --- own profile -----------------------------------------------------------------------------------------------------
@@ -543,6 +550,13 @@ Awaitable<bool> set_password(db::Executor& db, Uuid id, std::string verified, st
   const PasswordRow row{id, std::move(verified), std::move(password_hash)};
   co_return co_await db::run(db, update_password, row) == 1;
 }
+
+Awaitable<void> reset_password(db::Executor& db, Uuid id, std::string password_hash) {
+  const ResetRow row{id, std::move(password_hash)};
+  co_await db::run(db, update_reset, row);
+}
+
+Awaitable<void> verify_email(db::Executor& db, Uuid id) { co_await db::run(db, update_verified, id); }
 
 Awaitable<std::int64_t> grant_admin(db::Executor& db, std::string email) {
   co_return co_await db::run(db, update_admin, std::move(email));

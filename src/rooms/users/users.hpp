@@ -192,6 +192,9 @@ Awaitable<std::optional<Credentials>> credentials(db::Executor& db, std::string 
 Awaitable<std::string> password_hash(db::Executor& db, Uuid id);
 /// False when `verified` is no longer the stored hash.
 Awaitable<bool> set_password(db::Executor& db, Uuid id, std::string verified, std::string password_hash);
+/// Whatever the password was; the email counts as verified.
+Awaitable<void> reset_password(db::Executor& db, Uuid id, std::string password_hash);
+Awaitable<void> verify_email(db::Executor& db, Uuid id);
 /// Rows changed: 0 when nobody has the email.
 Awaitable<std::int64_t> grant_admin(db::Executor& db, std::string email);
 

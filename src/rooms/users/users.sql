@@ -158,6 +158,14 @@ SELECT password_hash FROM users WHERE id = :id
 -- A new password, or the same one hashed with grown parameters, in place of the one that was verified.
 UPDATE users SET password_hash = :password_hash, updated_at = now() WHERE id = :id AND password_hash = :verified
 
+-- name: users.reset_password
+-- By a link that was mailed: who follows it has the mailbox, so the address is verified too.
+UPDATE users SET password_hash = :password_hash, email_verified = true, updated_at = now() WHERE id = :id
+
+-- name: users.verify_email
+-- The link was followed.
+UPDATE users SET email_verified = true, updated_at = now() WHERE id = :id AND NOT email_verified
+
 -- name: users.grant_admin
 -- From the command line alone.
 UPDATE users SET role = 'ADMIN', updated_at = now() WHERE email = :email
