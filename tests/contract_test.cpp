@@ -201,7 +201,9 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
       {"reviews.can_review", {404, 200}}, {"reviews.reputation", {404, 200}},   {"payments.read", {404, 404}},
       {"payments.of_gig", {404, 404}},    {"payments.release", {404, 404}},     {"payments.dispute", {404, 404}},
       {"payments.refund", {403, 403}},    {"payments.split", {403, 403}},       {"uploads.remove", {404, 404}},
-      {"uploads.link", {404, 404}},
+      {"uploads.link", {404, 404}},       {"admin.read_report", {403, 403}},    {"admin.resolve_report", {403, 403}},
+      {"admin.read_user", {403, 403}},    {"admin.suspend", {403, 403}},        {"admin.restore", {403, 403}},
+      {"admin.own_report", {404, 404}},
   };
   const std::map<std::string_view, Sent> bodies{
       {"users.set_reputation", R"({"score":1,"reason":"no"})"},
@@ -237,6 +239,10 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
   const Answer paid = world().post("/api/transactions/escrow", {{"gig_id", gig}}, seeker.token);
   ASSERT_EQ(paid.status, 201) << paid.text;
 
+  const json::object about{{"user_id", to_string(helper.id)}, {"reason", "x"}};
+  const Answer report = world().post("/api/reports", about, seeker.token);
+  ASSERT_EQ(report.status, 201) << report.text;
+
   std::set<std::string_view> met;
   for (const auto& bound : world().house().router.endpoints()) {
     const Endpoint& endpoint = *bound->endpoint;
@@ -250,6 +256,7 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
     const std::string id = endpoint.name.starts_with("gigs.")        ? gig
                            : endpoint.name.starts_with("chat.")      ? room
                            : endpoint.name.starts_with("uploads.")   ? upload
+                           : endpoint.name == "admin.own_report"     ? report.string_at("/id")
                            : endpoint.name.starts_with("users.")     ? to_string(seeker.id)
                            : endpoint.path.starts_with("/api/users") ? to_string(seeker.id)
                            : endpoint.name == "reviews.of_user"      ? to_string(helper.id)

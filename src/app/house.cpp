@@ -24,7 +24,8 @@ std::map<std::string, ErrorCode, std::less<>> constraint_errors() {
           {"transactions_transition", ErrorCode::payment_not_open},
           {"ledger_journals_one_end", ErrorCode::payment_not_open},
           {"gigs_transition", ErrorCode::invalid_transition},
-          {"reviews_once", ErrorCode::already_reviewed}};
+          {"reviews_once", ErrorCode::already_reviewed},
+          {"reports_open_once", ErrorCode::already_reported}};
 }
 
 db::Awaitable<bool> storage_answers(storage::Store& store, WorkerPool& pool) {
@@ -71,6 +72,8 @@ House::House(Config settings)
       buddies{derive_key(config, "cursor:buddies"), gigs::completed_together},
       reviews{derive_key(config, "cursor:reviews")},
       payments{config, derive_key(config, "cursor:payments"), std::make_shared<payments::MockProvider>()},
+      admin{derive_key(config, "cursor:admin"), auth},
+      account{auth},
       system{metrics, {}, {}, {}, {}, {}, {}},
       parts{router, metrics, limiter, derive_key(config, "idempotency"), constraint_errors(), [this] { node.wake(); }},
       gateway_parts(config, metrics, limiter, node, parts.constraint_errors) {
@@ -83,6 +86,13 @@ House::House(Config settings)
   buddies::install(router, buddies);
   reviews::install(router, reviews);
   payments::install(router, payments);
+  admin::install(router, admin);
+  account::install(router, account);
+  for (const auto add : {users::add_personal_data, auth::add_personal_data, buddies::add_personal_data,
+                         chat::add_personal_data, gigs::add_personal_data, reviews::add_personal_data,
+                         payments::add_personal_data, admin::add_personal_data, http::add_personal_data}) {
+    add(account.personal);
+  }
   gigs.on_moved = [this](db::Executor& db, gigs::Move move) {
     return payments::gig_moved(db, move, config.auto_release_h);
   };

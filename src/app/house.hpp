@@ -11,6 +11,8 @@
 #include "core/worker_pool.hpp"
 #include "http/pipeline.hpp"
 #include "realtime/gateway.hpp"
+#include "rooms/account/account.hpp"
+#include "rooms/admin/admin.hpp"
 #include "rooms/alerts/alerts.hpp"
 #include "rooms/auth/auth.hpp"
 #include "rooms/buddies/buddies.hpp"
@@ -63,6 +65,8 @@ class House {
   buddies::Deps buddies;
   reviews::Deps reviews;
   payments::Deps payments;
+  admin::Deps admin;
+  account::Deps account;
   SystemDeps system;
   http::Router router;
   http::PipelineParts parts;

@@ -16,6 +16,10 @@ SET fingerprint = excluded.fingerprint, status = excluded.status, headers = excl
     created_at = now()
 WHERE idempotency_keys.created_at <= now() - interval '24 hours'
 
+-- name: http.idempotency_forget
+-- What a deleted account was answered.
+DELETE FROM idempotency_keys WHERE user_id = :user_id
+
 -- name: http.idempotency_purge
 -- Keys are kept for 24 h; a bounded bite, so that the purge never holds many locks.
 DELETE FROM idempotency_keys WHERE (user_id, key) IN

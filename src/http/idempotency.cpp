@@ -2,6 +2,7 @@
 
 #include "core/crypto.hpp"
 #include "core/problem.hpp"
+#include "http/personal.hpp"
 #include "http_sql.hpp"
 
 namespace hourz::http {
@@ -34,6 +35,9 @@ BOOST_DESCRIBE_STRUCT(AnswerToSave, (), (user_id, key, fingerprint, status, head
 const db::Query<bool, KeyOwner> take_lock{sql::idempotency_lock};
 const db::Query<SavedAnswer, KeyOwner> find_answer{sql::idempotency_find};
 const db::Query<db::Nothing, AnswerToSave> save_answer{sql::idempotency_save};
+const db::Query<db::Nothing, Uuid> forget_answers{sql::idempotency_forget};
+
+db::Awaitable<void> forget(db::Executor& db, Uuid user) { co_await db::run(db, forget_answers, user); }
 
 Response to_response(SavedAnswer&& saved) {
   Response response;
@@ -102,5 +106,7 @@ db::Awaitable<void> KeyedTransaction::keep(const Response& response) {
     throw db::Error(db::ErrorKind::retryable, "an idempotency key appeared meanwhile");
   }
 }
+
+void add_personal_data(PersonalData& data) { data.erasures.emplace_back(forget); }
 
 }  // namespace hourz::http

@@ -24,7 +24,7 @@ from psql import Digest, Psql
 VERBS = ("get", "post", "put", "patch", "delete")
 # Faults that a schema cannot tell of: they depend on the world, or on two fields together.
 BEYOND_SCHEMA = {"in_the_past", "not_your_upload", "conflict", "no_words", "not_a_phone_number", "needs_a_point",
-                 "too_common", "not_in_list", "not_the_other_side"}
+                 "too_common", "not_in_list", "not_the_other_side", "not_one"}
 TWO_FIELDS = {("max_latitude", "out_of_range"), ("max_budget", "out_of_range"), ("starts_before", "out_of_range"),
               ("reason", "required"), ("score", "required"), ("content", "required"), ("content", "empty"),
               ("payee_amount", "out_of_range")}

@@ -36,6 +36,17 @@ PICTURE = (b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n\x89PNG\r
 PICTURE_FIELDS = {"Content-Type": "multipart/form-data; boundary=x"}
 
 OPERATIONS = {
+    "account.delete": everybody(204),
+    "account.export": everybody(),
+    "admin.audit_log": row(None, 403, 403, 403, 200),
+    "admin.own_report": row("report", 404, 200, 404, 404),
+    "admin.read_report": row("report", 403, 403, 403, 200),
+    "admin.read_user": row("another", 403, 403, 403, 200),
+    "admin.report": everybody(201, {"user_id": "{users}", "reason": "Spam"}, "another"),
+    "admin.reports": row(None, 403, 403, 403, 200),
+    "admin.resolve_report": row("report", 403, 403, 403, 200, {"resolution": "DISMISSED"}),
+    "admin.restore": row("another", 403, 403, 403, 200, {"reason": "By mistake"}),
+    "admin.suspend": row("another", 403, 403, 403, 200, {"reason": "Spam"}),
     "auth.change_password": everybody(204, {"current_password": "{password}", "new_password": "{password} again"}),
     "auth.end_other_sessions": everybody(204),
     "auth.end_session": row("session", 404, 204, 404, 404),

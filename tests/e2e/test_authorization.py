@@ -54,9 +54,11 @@ class World:
                 self.people[role].call("DELETE", f"/api/buddies/{helper.id}", status={204, 404})
             seeker.post("/api/buddies", {"buddy_id": helper.id}, 201)
             ids["users"] = helper.id
-        elif state == "another":
+        elif state in ("another", "report"):
             with Person(self.base) as another:
                 ids["users"] = another.id
+            if state == "report":
+                ids["reports"] = seeker.post("/api/reports", {"user_id": another.id, "reason": "Spam"}, 201).json["id"]
         elif state == "upload":
             made = seeker.call("POST", "/api/upload/chat", PICTURE, 201, PICTURE_FIELDS)
             ids["upload"] = made.json["id"]
@@ -127,7 +129,7 @@ def test_every_operation_has_a_row(published):
 
 
 def ends_the_session(name):
-    return name.startswith(("auth.logout", "auth.change_password", "auth.end_other"))
+    return name.startswith(("auth.logout", "auth.change_password", "auth.end_other", "account.delete"))
 
 
 def outcomes(world, digest, path, verb, name):

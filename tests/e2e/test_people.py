@@ -1,9 +1,11 @@
 """People over open sockets: whoever is blocked hears nothing more, on whatever server they are."""
 
+import time
+
 import pytest
 
-from harness import Client, Person, Server, scratch
-from sockets import Meeting, several
+from harness import PASSWORD, Client, Person, Server, gig, scratch, slack, wait_for
+from sockets import Meeting, Socket, several, upgrade
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +98,68 @@ def test_a_block_made_at_one_server_holds_at_the_other(server, base, second):
             quiet(his)
             quiet(hers, "typing", "receive_message")
             his_client.get(f"/api/users/{mali.id}", status=404)
+
+
+# ---- suspension, deletion ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def admin(server, base):
+    with Person(base, "An administrator") as person:
+        server.database().sql(f"UPDATE users SET role = 'ADMIN' WHERE id = '{person.id}'")
+        # What a server remembers of a session it forgets within a second.
+        wait_for(lambda: person.call("GET", "/api/admin/reports").status == 200, "the server knows its administrator")
+        yield person
+
+
+def test_a_suspended_persons_sockets_close_on_every_server(base, second, admin):
+    with Person(base, "Somchai") as somchai, Person(base, "Mali") as mali, elsewhere(somchai, second) as his_client:
+        posted = somchai.post("/api/gigs", gig(title="Gone with me"), 201).json["id"]
+        meeting = Meeting(mali, somchai)
+        with several(Socket(base, somchai.token), meeting.joined(his_client), meeting.joined(mali)) as (here, there, hers):
+            hers.expect("presence", user_id=somchai.id, online=True)
+            his_client.get("/api/users/me")
+            began = time.monotonic()
+            admin.post(f"/api/admin/users/{somchai.id}/suspend", {"reason": "Spam"}, 200)
+            somchai.get("/api/users/me", status=401)
+            for socket in (here, there):
+                socket.closed(4503)
+            assert time.monotonic() - began < slack(2)
+            hers.expect("presence", user_id=somchai.id, online=False)
+            # The other server remembers a session for a second at most.
+            wait_for(lambda: his_client.call("GET", "/api/users/me").status == 401, "the other server knows", 2)
+            assert upgrade(base, Authorization=f"Bearer {somchai.token}").status == 401
+        assert mali.get(f"/api/gigs/{posted}").json["status"] == "CANCELLED"
+        assert somchai.login(403).json["code"] == "account_suspended"
+        assert somchai.login(401, password="not the password").json["code"] == "invalid_credentials"
+        somchai.call("POST", "/api/auth/refresh", {"refresh_token": somchai.refresh_token}, 401)
+        admin.post(f"/api/admin/users/{somchai.id}/restore", {}, 200)
+        somchai.login()
+        with meeting.joined(somchai) as back:
+            back.ask("send_message", room_id=meeting.room, content="I am back")
+        actions = [entry["action"] for entry in admin.get("/api/admin/audit-log", subject_id=somchai.id).json["entries"]]
+        assert actions == ["user.restore", "user.suspend"]
+
+
+def test_a_deleted_persons_sockets_close_and_the_email_is_free(base, second):
+    with Person(base, "Somchai") as somchai, Person(base, "Mali") as mali, elsewhere(somchai, second) as his_client:
+        meeting = Meeting(mali, somchai)
+        meeting.say(somchai, "My secret")
+        somchai.call("DELETE", "/api/users/me", {"password": PASSWORD}, 409)
+        for status in ("IN_PROGRESS", "COMPLETED"):
+            mali.put(f"/api/gigs/{meeting.gig}/status", {"status": status})
+        exported = somchai.get("/api/users/me/export").json["data"]
+        assert exported["chat_messages"][0]["content"] == "My secret"
+        assert exported["profile"][0]["email"] == somchai.email
+        with several(Socket(base, somchai.token), meeting.joined(his_client)) as sockets:
+            somchai.call("DELETE", "/api/users/me", {"password": "not the password"}, 403)
+            somchai.call("DELETE", "/api/users/me", {"password": PASSWORD}, 204)
+            for socket in sockets:
+                socket.closed(4503)
+        somchai.get("/api/users/me", status=401)
+        somchai.login(401)
+        said = mali.get(f"/api/chat/rooms/{meeting.room}/messages").json["messages"]
+        assert "My secret" not in str(said) and "[deleted]" in str(said)
+        assert mali.get(f"/api/gigs/{meeting.gig}").json["helper"]["name"] == "Deleted user"
+        with Person(base, "Somchai again", email=somchai.email) as again:
+            assert again.id != somchai.id

@@ -81,6 +81,15 @@ class SessionAuthenticator final : public http::Authenticator {
 /// Sends the mails that are due, of all servers'; for the jobs.
 Awaitable<void> send_mail(Deps& deps, db::Client& database);
 
+/// Ends every session of somebody, in the call's transaction: tokens stop with its commit, open sockets soon after.
+Awaitable<void> end_sessions(Deps& deps, http::Call& call, Uuid user, std::string reason);
+
+/// That it is really the account's owner who calls: by the password, or where none is given by having logged in within
+/// the last ten minutes. To be asked before the call's transaction begins. Throws wrong_password.
+Awaitable<void> prove_owner(Deps& deps, http::Call& call, std::optional<std::string> password);
+
+void add_personal_data(http::PersonalData& data);
+
 /// Deletes sessions that ended long ago and tickets that nobody used and mails of old; for the jobs.
 Awaitable<std::int64_t> purge_sessions(db::Executor& db);
 

@@ -14,7 +14,7 @@ WITH surplus AS (
 told AS (INSERT INTO outbox (kind, topic) SELECT 'session.ended', id FROM surplus)
 INSERT INTO sessions (id, user_id, user_agent, ip, expires_at)
 SELECT :id, id, :user_agent, :ip, now() + make_interval(secs => :lasts_s) FROM users
-WHERE id = :user_id AND password_hash = :verified FOR SHARE
+WHERE id = :user_id AND password_hash = :verified AND suspended_at IS NULL FOR SHARE
 
 -- name: auth.check_session
 -- What every request asks (cached for a second): is the session alive, and what may its user do.
@@ -48,6 +48,32 @@ WITH ended AS (
   UPDATE sessions SET ended_at = now(), end_reason = :reason
   WHERE user_id = :user_id AND id <> :session_id AND ended_at IS NULL RETURNING id)
 INSERT INTO outbox (kind, topic) SELECT 'session.ended', id FROM ended
+
+-- name: auth.end_all
+-- Every session of somebody whose account ends or is suspended.
+WITH ended AS (
+  UPDATE sessions SET ended_at = now(), end_reason = :reason
+  WHERE user_id = :user_id AND ended_at IS NULL RETURNING id)
+INSERT INTO outbox (kind, topic) SELECT 'session.ended', id FROM ended
+
+-- name: auth.is_fresh
+-- Whether the password was given a short while ago.
+SELECT created_at > now() - make_interval(mins => 10) AS fresh FROM sessions WHERE id = :session_id
+
+-- name: auth.export_sessions
+-- Those that are kept still; the token's counter says nothing to anybody else.
+SELECT id::text AS key, json_build_object(
+  'id', id, 'device', user_agent, 'ip', ip, 'created_at', wire_time(created_at), 'last_used_at', wire_time(last_used_at),
+  'expires_at', wire_time(expires_at), 'ended_at', wire_time(ended_at), 'end_reason', end_reason)::text AS item
+FROM sessions WHERE user_id = :user AND (:after = '' OR id > nullif(:after, '')::uuid) ORDER BY id LIMIT :page
+
+-- name: auth.erase_sessions
+-- Where and with what somebody logged in; the ended rows go with the purge.
+UPDATE sessions SET user_agent = NULL, ip = NULL WHERE user_id = :user_id
+
+-- name: auth.erase_tickets
+-- Nothing can be opened with them any more.
+DELETE FROM socket_tickets WHERE user_id = :user_id
 
 -- name: auth.sessions
 -- The user's live sessions, newest first; ids are in order of time.

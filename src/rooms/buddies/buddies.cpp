@@ -101,6 +101,11 @@ const db::Query<CardRow, NewestPage> select_newest{sql::newest};
 const db::Query<AvailableRow, AvailablePage> select_available{sql::available};
 const db::Query<std::int64_t, Counted> count_buddies{sql::count};
 
+const http::ExportQuery export_buddies{sql::export_list};
+const db::Query<db::Nothing, Uuid> erase_buddies{sql::erase};
+
+Awaitable<void> erase(db::Executor& db, Uuid user) { co_await db::run(db, erase_buddies, user); }
+
 Buddy to_buddy(CardRow&& row, std::int64_t gigs_together) {
   Buddy made{row.buddy_id, std::move(row.notes), row.created_at, gigs_together, {}};
   users::PublicUser& user = made.buddy;
@@ -360,6 +365,11 @@ void install(http::Router& router, Deps& deps) {
   router.add(read_buddy, get_buddy, deps);
   router.add(change_buddy, put_buddy, deps);
   router.add(remove_buddy, delete_one, deps);
+}
+
+void add_personal_data(http::PersonalData& data) {
+  data.parts.push_back({"buddies", &export_buddies});
+  data.erasures.emplace_back(erase);
 }
 
 }  // namespace hourz::buddies

@@ -45,4 +45,6 @@ struct Deps {
 
 void install(http::Router& router, Deps& deps);
 
+void add_personal_data(http::PersonalData& data);
+
 }  // namespace hourz::buddies

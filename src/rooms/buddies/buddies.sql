@@ -80,3 +80,13 @@ ORDER BY s.sort_key, b.buddy_id LIMIT :page
 -- Only when include_total asks for it.
 SELECT count(*) FROM buddies b JOIN users u ON u.id = b.buddy_id
 WHERE b.owner_id = :owner_id AND (u.is_available OR NOT :only_available) AND @there@
+
+-- name: buddies.export_list
+-- The person's own list; on whose lists they are is told to nobody.
+SELECT buddy_id::text AS key,
+  json_build_object('buddy_id', buddy_id, 'notes', notes, 'created_at', wire_time(created_at))::text AS item
+FROM buddies WHERE owner_id = :user AND (:after = '' OR buddy_id > nullif(:after, '')::uuid) ORDER BY buddy_id LIMIT :page
+
+-- name: buddies.erase
+-- Their list, and they from the lists of others.
+DELETE FROM buddies WHERE owner_id = :user_id OR buddy_id = :user_id

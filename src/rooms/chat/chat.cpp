@@ -209,9 +209,23 @@ const db::Query<PageRow, BeforeRow> select_newest{sql::newest};
 const db::Query<PageRow, AfterRow> select_after{sql::after};
 const db::Query<MissedPageRow, MissedRow> select_missed{sql::missed};
 const db::Query<MarkedRow, MarkRow> move_marker{sql::mark_read};
+struct FindRow {
+  Uuid id, viewer;
+};
+BOOST_DESCRIBE_STRUCT(FindRow, (), (id, viewer))
+const db::Query<MessageRow, FindRow> select_found{sql::find_message};
 const db::Query<RoomOfPair, Pairs> select_of_pairs{sql::of_pairs};
 const db::Query<bool, SideRow> select_is_side{sql::is_side};
 const db::Query<MessageRow, Numbers> select_messages{sql::messages};
+
+const http::ExportQuery export_rooms{sql::export_rooms};
+const http::ExportQuery export_messages{sql::export_messages};
+const db::Query<db::Nothing, Uuid> erase_some{sql::erase};
+
+Awaitable<void> erase(db::Executor& db, Uuid user) {
+  while (co_await db::run(db, erase_some, user) > 0) {
+  }
+}
 
 Message to_message(MessageRow&& row) {
   return {
@@ -542,6 +556,13 @@ Awaitable<std::vector<Message>> read_messages(db::Executor& db, std::vector<Uuid
   co_return messages;
 }
 
+Awaitable<std::optional<Message>> find_message(db::Executor& db, Uuid id, Uuid viewer) {
+  const FindRow asked{id, viewer};
+  auto row = co_await db::maybe(db, select_found, asked);
+  if (!row) co_return std::nullopt;
+  co_return to_message(std::move(*row));
+}
+
 Awaitable<std::vector<RoomOfPair>> rooms_of_pairs(db::Executor& db, std::vector<Uuid> ones, std::vector<Uuid> others) {
   const Pairs pairs{std::move(ones), std::move(others)};
   co_return co_await db::all(db, select_of_pairs, pairs);
@@ -559,6 +580,12 @@ Awaitable<void> tell_room(db::Executor& db, Uuid gig_id, std::string text) {
 
 Awaitable<void> close_room(db::Executor& db, Uuid gig_id, std::string text) {
   co_await db::run_last(db, tell, TellRow{gig_id, true, make_uuid(), std::move(text)});
+}
+
+void add_personal_data(http::PersonalData& data) {
+  data.parts.push_back({"chat_rooms", &export_rooms});
+  data.parts.push_back({"chat_messages", &export_messages});
+  data.erasures.emplace_back(erase);
 }
 
 }  // namespace hourz::chat

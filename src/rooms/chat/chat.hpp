@@ -104,6 +104,8 @@ struct Deps {
 
 void install(http::Router& router, Deps& deps);
 
+void add_personal_data(http::PersonalData& data);
+
 // --- for sockets -----------------------------------------------------------------------------------------------------
 
 /// Stored and committed when it returns. Throws Problem: not_found (also for a stranger), room_closed.
@@ -137,6 +139,9 @@ Awaitable<Marked> mark_read(db::Executor& db, Uuid room_id, Uuid user, std::int6
 /// The messages with these numbers, in no order; one round trip.
 Awaitable<std::vector<Message>> read_messages(db::Executor& db, std::vector<Uuid> room_ids,
                                               std::vector<std::int64_t> seqs);
+
+/// A message of one of the viewer's rooms.
+Awaitable<std::optional<Message>> find_message(db::Executor& db, Uuid id, Uuid viewer);
 
 struct RoomOfPair {
   Uuid id;

@@ -125,6 +125,11 @@ SELECT r.last_seq, @blocked@ AS silenced, @message@ FROM chat_rooms r LEFT JOIN 
   ) sized WHERE sized.size <= :size OR sized.seq = r.last_seq ORDER BY seq) m ON true
 WHERE r.id = :room_id AND :viewer IN (r.seeker_id, r.helper_id)
 
+-- name: chat.find_message
+-- By its id alone, among those of the viewer's rooms: there is no index of ids, which nothing else needs.
+SELECT @message@ FROM chat_participants p JOIN chat_messages m ON m.room_id = p.room_id
+WHERE p.user_id = :viewer AND m.id = :id
+
 -- name: chat.of_pairs
 -- The rooms that two people have together, and whether a block silences them now.
 SELECT DISTINCT r.id, @blocked@ AS silenced
@@ -147,3 +152,31 @@ event AS (INSERT INTO outbox (kind, topic, number, note)
           SELECT 'chat.read', room_id, last_read_seq, user_id::text FROM moved)
 SELECT coalesce(moved.last_read_seq, p.last_read_seq) AS seq, moved.room_id IS NOT NULL AS moved
 FROM chat_participants p LEFT JOIN moved ON true WHERE p.room_id = :room_id AND p.user_id = :user_id
+
+-- name: chat.export_rooms
+-- The rooms that somebody is a side of, with how far they have read.
+SELECT r.id::text AS key, json_build_object(
+  'id', r.id, 'gig_id', r.gig_id, 'gig_title', r.gig_title, 'is_active', r.is_active, 'last_seq', r.last_seq,
+  'last_read_seq', p.last_read_seq, 'last_read_at', wire_time(p.last_read_at), 'created_at', wire_time(r.created_at),
+  'updated_at', wire_time(r.updated_at))::text AS item
+FROM chat_participants p JOIN chat_rooms r ON r.id = p.room_id
+WHERE p.user_id = :user AND (:after = '' OR r.id > nullif(:after, '')::uuid) ORDER BY r.id LIMIT :page
+
+-- name: chat.export_messages
+-- What the person said; what was said to them is the other's.
+SELECT m.room_id || ' ' || m.seq AS key, json_build_object(
+  'room_id', m.room_id, 'seq', m.seq, 'id', m.id, 'type', m.type, 'content', m.content, 'image_url', m.image_url,
+  'timestamp', wire_time(m.created_at))::text AS item
+FROM chat_participants p JOIN chat_messages m ON m.room_id = p.room_id
+WHERE p.user_id = :user AND m.sender_id = :user
+  AND (:after = '' OR (m.room_id, m.seq) > (nullif(split_part(:after, ' ', 1), '')::uuid,
+                                            nullif(split_part(:after, ' ', 2), '')::bigint))
+ORDER BY m.room_id, m.seq LIMIT :page
+
+-- name: chat.erase
+-- What somebody said, a bite at a time; that they said something stays, so that numbers have no gaps.
+UPDATE chat_messages m SET type = 'TEXT', content = '[deleted]', image_url = NULL, client_id = NULL
+FROM (SELECT m.room_id, m.seq FROM chat_participants p JOIN chat_messages m ON m.room_id = p.room_id
+      WHERE p.user_id = :user_id AND m.sender_id = :user_id AND (m.content <> '[deleted]' OR m.type <> 'TEXT')
+      LIMIT 2000) theirs
+WHERE m.room_id = theirs.room_id AND m.seq = theirs.seq

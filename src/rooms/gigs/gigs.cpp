@@ -226,7 +226,8 @@ Awaitable<Gig> post_gig(Deps& deps, Call& call, Body<CreateGig> body) {
   row.expires_at = body->expires_at;
   if (!row.image_urls.empty()) co_await take_images(call.db(), call.user(), row.id, row.image_urls);
   auto made = co_await db::maybe_last(call.db(), insert_gig, std::move(row));
-  call.header("Location", "/api/gigs/" + to_string(made.value().id));
+  if (!made) throw Problem(ErrorCode::session_ended);
+  call.header("Location", "/api/gigs/" + to_string(made->id));
   co_return answer_with(call, std::move(*made));
 }
 
@@ -478,6 +479,13 @@ void install(http::Router& router, Deps& deps) {
   router.add(change_gig, put_gig, deps);
   install_life(router, deps);
   router.add(list_events, get_events, deps);
+}
+
+Awaitable<std::optional<Gig>> find(db::Executor& db, Uuid id, Uuid viewer) {
+  const Viewed viewed{id, viewer};
+  auto row = co_await db::maybe(db, select_gig, viewed);
+  if (!row) co_return std::nullopt;
+  co_return to_gig(std::move(*row));
 }
 
 Awaitable<bool> share_a_gig(db::Executor& db, Uuid one, Uuid other) {

@@ -82,10 +82,17 @@ struct Deps {
 
 void install(http::Router& router, Deps& deps);
 
+void add_personal_data(http::PersonalData& data);
+
 /// Whether two people are the sides of a gig that is accepted, in progress or completed.
 Awaitable<bool> share_a_gig(db::Executor& db, Uuid one, Uuid other);
 /// How many gigs somebody completed with each of the others, whoever was the helper; in their order, 0 where none.
 Awaitable<std::vector<std::int64_t>> completed_together(db::Executor& db, Uuid one, std::vector<Uuid> others);
+
+/// As the viewer sees it; nothing for a stranger whom a block keeps from the seeker.
+Awaitable<std::optional<Gig>> find(db::Executor& db, Uuid id, Uuid viewer);
+/// Cancels all pending gigs of somebody whose account ends, with a reason that its history shows; nobody is the actor.
+Awaitable<void> cancel_open(db::Executor& db, Uuid seeker, std::string reason);
 
 /// A gig as it is now, for whoever tells others of it.
 struct News {

@@ -27,6 +27,7 @@ BOOST_DESCRIBE_STRUCT(MoveRow, (), (id, viewer, actor_id, from_status, to_status
 
 const db::Query<LockedRow, Viewed> lock_gig{sql::lock};
 const db::Query<LockedRow, Uuid> lock_idle{sql::lock_idle};
+const db::Query<Uuid, Uuid> lock_open{sql::lock_open};
 const db::Query<CardRow, MoveRow> move_gig{sql::move};
 
 Side side_of(const LockedRow& gig, const Uuid& user) {
@@ -92,7 +93,10 @@ Awaitable<CardRow> step(const Deps& deps, db::Executor& db, const Call* call, Uu
   if (gig.status == Status::PENDING && to == Status::CANCELLED) {  // nobody has a room: one round trip less
     co_return (co_await db::maybe_last(db, move_gig, row)).value();
   }
-  CardRow moved = (co_await db::maybe(db, move_gig, row)).value();
+  auto done = co_await db::maybe(db, move_gig, row);
+  // Whoever accepts was suspended or deleted a moment ago, or the seeker, whose gig is about to be cancelled.
+  if (!done) throw Problem(ErrorCode::gig_not_open);
+  CardRow moved = std::move(*done);
   const bool leaves = transition->action != Action::ACCEPT && transition->action != Action::START;
   if (leaves && deps.on_moved) co_await deps.on_moved(db, Move{id, gig.status, to});
   switch (transition->action) {
@@ -201,6 +205,13 @@ void install_life(http::Router& router, Deps& deps) {
   router.add(accept_gig, post_accept, deps);
   router.add(withdraw_gig, post_withdraw, deps);
   router.add(set_status, put_status, deps);
+}
+
+Awaitable<void> cancel_open(db::Executor& db, Uuid seeker, std::string reason) {
+  for (const Uuid& id : co_await db::all(db, lock_open, seeker)) {
+    const MoveRow row{id, seeker, std::nullopt, Status::PENDING, Status::CANCELLED, Action::CANCEL, reason};
+    co_await db::maybe(db, move_gig, row);
+  }
 }
 
 Awaitable<void> expire(db::Executor& db, Uuid gig_id) {

@@ -81,6 +81,8 @@ struct Deps {
 
 void install(http::Router& router, Deps& deps);
 
+void add_personal_data(http::PersonalData& data);
+
 /// What a gig's move means for its payment, in the move's own transaction: withdrawn or cancelled gives a held payment
 /// back; completed starts the clock that releases it. What is disputed stays for an administrator.
 Awaitable<void> gig_moved(db::Executor& db, gigs::Move move, std::int64_t auto_release_h);

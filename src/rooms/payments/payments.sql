@@ -208,3 +208,38 @@ WHERE chain = :chain AND number > :after AND number <= :last ORDER BY number LIM
 -- The entries of that stretch, in the order of the chain and of its index.
 SELECT number, line::bigint AS line, account_id, amount, hash FROM ledger_entries
 WHERE chain = :chain AND number > :after AND number <= :last ORDER BY number, line
+
+-- name: payments.export_transactions
+-- Somebody's payments, on whichever side.
+SELECT id::text AS key, json_build_object(
+  'id', id, 'gig_id', gig_id, 'role', CASE WHEN payer_id = :user THEN 'payer' ELSE 'payee' END, 'payer_id', payer_id,
+  'payee_id', payee_id, 'amount', trim_scale(amount / 100.0), 'service_fee', trim_scale(service_fee / 100.0),
+  'net_amount', trim_scale(net_amount / 100.0), 'currency', currency, 'status', status, 'payment_method', payment_method,
+  'reference', reference, 'dispute_reason', dispute_reason, 'disputed_by_me', disputed_by = :user,
+  'disputed_at', wire_time(disputed_at), 'payee_amount', trim_scale(payee_amount / 100.0),
+  'created_at', wire_time(created_at), 'released_at', wire_time(released_at),
+  'refunded_at', wire_time(refunded_at))::text AS item
+FROM transactions
+WHERE (payer_id = :user OR (payee_id = :user AND status NOT IN ('PENDING', 'FAILED')))
+  AND (:after = '' OR id > nullif(:after, '')::uuid)
+ORDER BY id LIMIT :page
+
+-- name: payments.export_entries
+-- What the ledger has on somebody's accounts, entry by entry.
+SELECT e.chain || ' ' || e.number || ' ' || e.line AS key, json_build_object(
+  'account', a.kind, 'journal', j.kind, 'transaction_id', j.transaction_id, 'amount', trim_scale(e.amount / 100.0),
+  'at', wire_time(j.at))::text AS item
+FROM ledger_accounts a JOIN ledger_entries e ON e.account_id = a.id
+JOIN ledger_journals j ON j.chain = e.chain AND j.number = e.number
+WHERE a.owner = :user::uuid::text
+  AND (:after = '' OR (e.chain, e.number, e.line) > (nullif(split_part(:after, ' ', 1), '')::smallint,
+                                                     nullif(split_part(:after, ' ', 2), '')::bigint,
+                                                     nullif(split_part(:after, ' ', 3), '')::smallint))
+ORDER BY e.chain, e.number, e.line LIMIT :page
+
+-- name: payments.is_open
+-- Whether money of somebody's is in escrow, disputed or not, or on its way to them.
+SELECT EXISTS (
+  SELECT 1 FROM transactions WHERE payer_id = :user_id AND (status IN ('PENDING', 'HELD', 'DISPUTED') OR pay_back > 0)
+  UNION ALL
+  SELECT 1 FROM transactions WHERE payee_id = :user_id AND status IN ('PENDING', 'HELD', 'DISPUTED')) AS open

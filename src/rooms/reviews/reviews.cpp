@@ -127,6 +127,9 @@ const db::Query<std::int64_t, Uuid> count_of_gig{sql::count_of_gig};
 const db::Query<TallyRow, TallyParameters> select_tally{sql::tally};
 const db::Query<SumRow, std::vector<Uuid>> select_sums{sql::sums};
 
+const http::ExportQuery export_written{sql::export_written};
+const http::ExportQuery export_received{sql::export_received};
+
 Review to_review(CardRow&& row) {
   return {row.id,
           row.gig_id,
@@ -583,6 +586,12 @@ Awaitable<Recomputed> recompute(db::Client& database) {
   std::optional<Uuid> last = Uuid{};
   while (last) last = co_await recompute_some(database, *last, all);
   co_return all;
+}
+
+// Reviews stay when their author goes: they are of somebody else, whose score they made.
+void add_personal_data(http::PersonalData& data) {
+  data.parts.push_back({"reviews_written", &export_written});
+  data.parts.push_back({"reviews_received", &export_received});
 }
 
 }  // namespace hourz::reviews

@@ -61,6 +61,8 @@ struct Deps {
 
 void install(http::Router& router, Deps& deps);
 
+void add_personal_data(http::PersonalData& data);
+
 /// Counts all reviews of somebody; all that will count when the transaction holds the person's row.
 Awaitable<users::Ratings> count_ratings(db::Executor& db, Uuid user);
 

@@ -97,3 +97,17 @@ WHERE u.id = :id AND (u.suspended_at IS NULL OR NOT :in_good_standing)
 SELECT p.id, coalesce(sum(r.rating), 0) AS sum, count(r.id) AS count
 FROM unnest(:people::uuid[]) AS p (id) LEFT JOIN reviews r ON r.reviewee_id = p.id
 GROUP BY p.id ORDER BY p.id
+
+-- name: reviews.export_written
+-- What somebody said of others.
+SELECT id::text AS key, json_build_object(
+  'id', id, 'gig_id', gig_id, 'reviewee_id', reviewee_id, 'rating', rating, 'comment', comment,
+  'created_at', wire_time(created_at), 'updated_at', wire_time(updated_at))::text AS item
+FROM reviews WHERE reviewer_id = :user AND (:after = '' OR id > nullif(:after, '')::uuid) ORDER BY id LIMIT :page
+
+-- name: reviews.export_received
+-- What others said of somebody, which anybody can read.
+SELECT id::text AS key, json_build_object(
+  'id', id, 'gig_id', gig_id, 'reviewer_id', reviewer_id, 'rating', rating, 'comment', comment,
+  'created_at', wire_time(created_at), 'updated_at', wire_time(updated_at))::text AS item
+FROM reviews WHERE reviewee_id = :user AND (:after = '' OR id > nullif(:after, '')::uuid) ORDER BY id LIMIT :page

@@ -512,6 +512,13 @@ Awaitable<std::optional<User>> change_profile(db::Executor& db, Uuid id, const P
   co_return to_user(std::move(*changed));
 }
 
+Awaitable<std::optional<PublicUser>> find(db::Executor& db, Uuid id) {
+  const ShownParameters asked{id, Uuid{}};
+  auto row = co_await db::maybe(db, select_shown, asked);
+  if (!row) co_return std::nullopt;
+  co_return to_public(std::move(*row));
+}
+
 Awaitable<std::optional<Point>> location_of(db::Executor& db, Uuid id) {
   const auto row = co_await db::maybe(db, select_location, id);
   if (!row) co_return std::nullopt;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/config.hpp"
+#include "http/personal.hpp"
 #include "http/router.hpp"
 
 namespace hourz::users {
@@ -179,6 +180,37 @@ Awaitable<std::vector<Uuid>> hold_some(db::Executor& db, Uuid after, std::int64_
 /// Sums counted from the reviews, of people who are held; how many rows were not so already. An override stays.
 Awaitable<std::int64_t> set_ratings(db::Executor& db, const std::vector<Uuid>& people,
                                     const std::vector<Ratings>& ratings);
+
+/// Whatever blocks there are, as strangers see them; nobody who is suspended.
+Awaitable<std::optional<PublicUser>> find(db::Executor& db, Uuid id);
+
+// --- accounts as a whole (accounts.cpp) ------------------------------------------------------------------------------
+
+/// As administrators see it.
+struct Account {
+  static constexpr bool is_answer = true;
+  static constexpr std::array notes{Note{"email", "of who deleted their account: one that nothing reaches"}};
+  Uuid id;
+  std::string email;
+  std::optional<std::string> name;
+  http::Role role = http::Role::USER;
+  std::optional<Timestamp> suspended_at, deleted_at;
+  Timestamp created_at;
+};
+BOOST_DESCRIBE_STRUCT(Account, (), (id, email, name, role, suspended_at, deleted_at, created_at))
+
+Awaitable<std::optional<Account>> account(db::Executor& db, Uuid id);
+/// Holds a row until the transaction ends, so that nothing new comes to refer to this person meanwhile: what others are
+/// about to write waits, and finds what became of the account. False when there is none, or it was deleted.
+Awaitable<bool> hold_account(db::Executor& db, Uuid id);
+/// When `leaving` is an administrator, holds all of them. Throws last_admin when nobody else would be left; forbidden
+/// when `acting` is none any more.
+Awaitable<void> hold_admins(db::Executor& db, Uuid acting, Uuid leaving);
+/// With the act in the audit log. False when it was so already.
+Awaitable<bool> suspend(db::Executor& db, Uuid id, Uuid admin, std::string reason);
+Awaitable<bool> restore(db::Executor& db, Uuid id, Uuid admin, std::optional<std::string> reason);
+
+void add_personal_data(http::PersonalData& data);
 
 struct Credentials {
   Uuid id;

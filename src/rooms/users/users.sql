@@ -13,9 +13,9 @@
   u.completed_gigs, u.district, u.province, u.created_at
 
 -- fragment: unmet
-  -- Made once a statement, however many rows are held against it; mostly empty. A block counts for both sides.
-  u.id NOT IN (SELECT blocked_id FROM blocks WHERE blocker_id = :caller
-               UNION ALL SELECT blocker_id FROM blocks WHERE blocked_id = :caller)
+  -- A list, made once a statement and mostly empty. A block counts for both sides.
+  u.id <> ALL (ARRAY(SELECT blocked_id FROM blocks WHERE blocker_id = :caller
+                     UNION ALL SELECT blocker_id FROM blocks WHERE blocked_id = :caller))
 
 -- name: users.create
 -- The unique email is the database's to keep: two registrations at once meet in the index.
@@ -146,6 +146,73 @@ FROM unnest(:people::uuid[], :sums::bigint[], :counts::bigint[], :scores::double
 WHERE u.id = p.id AND (u.rating_sum <> p.sum OR u.total_reviews <> p.count
                        OR u.reputation_score <> coalesce(u.reputation_override, p.score))
 
+-- name: users.account
+-- As administrators see it.
+SELECT id, email, name, role, suspended_at, deleted_at, created_at FROM users WHERE id = :id
+
+-- name: users.hold_account
+-- The strongest lock: it waits for, and holds up, even those who only write something that refers to the row.
+SELECT id FROM users WHERE id = :id AND deleted_at IS NULL FOR UPDATE
+
+-- name: users.hold_admins
+-- All that there are, in one order, when the one who leaves is among them.
+SELECT id FROM users
+WHERE role = 'ADMIN' AND suspended_at IS NULL
+  AND EXISTS (SELECT 1 FROM users l WHERE l.id = :leaving AND l.role = 'ADMIN' AND l.suspended_at IS NULL)
+ORDER BY id FOR UPDATE
+
+-- name: users.suspend
+-- On a row that users.hold_account holds, and the act in the audit log.
+WITH u AS (
+  UPDATE users SET suspended_at = statement_timestamp(), updated_at = statement_timestamp(), version = version + 1
+  WHERE id = :id AND suspended_at IS NULL RETURNING id),
+audit AS (INSERT INTO audit_log (id, admin_id, action, subject_id, details)
+          SELECT :audit_id, :admin_id, 'user.suspend', id, jsonb_build_object('reason', :reason::text) FROM u)
+SELECT id FROM u
+
+-- name: users.restore
+-- The same back; whoever deleted their account stays out.
+WITH u AS (
+  UPDATE users SET suspended_at = NULL, updated_at = statement_timestamp(), version = version + 1
+  WHERE id = :id AND suspended_at IS NOT NULL AND deleted_at IS NULL RETURNING id),
+audit AS (INSERT INTO audit_log (id, admin_id, action, subject_id, details)
+          SELECT :audit_id, :admin_id, 'user.restore', id, jsonb_build_object('reason', :reason::text) FROM u)
+SELECT id FROM u
+
+-- name: users.export_profile
+-- All of the row but what only the service has a use for.
+SELECT '1' AS key, json_build_object(
+  'id', id, 'email', email, 'email_verified', email_verified, 'role', role, 'name', name, 'photo_url', photo_url,
+  'bio', bio, 'phone_number', phone_number, 'line_id', line_id, 'other_contact', other_contact,
+  'is_available', is_available, 'is_verified', is_verified, 'is_profile_setup', is_profile_setup,
+  'reputation_score', reputation_score, 'reputation_override', reputation_override, 'total_reviews', total_reviews,
+  'completed_gigs', completed_gigs, 'latitude', ST_Y(fixed_location::geometry), 'longitude',
+  ST_X(fixed_location::geometry), 'public_latitude', ST_Y(public_location::geometry), 'public_longitude',
+  ST_X(public_location::geometry), 'address_text', address_text, 'district', district, 'province', province,
+  'postal_code', postal_code, 'created_at', wire_time(created_at), 'updated_at', wire_time(updated_at))::text AS item
+FROM users WHERE id = :user AND :after < '1' LIMIT :page
+
+-- name: users.export_blocks
+-- Those that the person made; who blocked them is told to nobody.
+SELECT blocked_id::text AS key,
+  json_build_object('blocked_id', blocked_id, 'created_at', wire_time(created_at))::text AS item
+FROM blocks WHERE blocker_id = :user AND (:after = '' OR blocked_id > nullif(:after, '')::uuid)
+ORDER BY blocked_id LIMIT :page
+
+-- name: users.erase
+-- Nothing personal is left in the row, which stays for what refers to it; the email is free again. On a row that
+-- users.hold_account holds.
+UPDATE users SET email = 'deleted-' || id || '@deleted.invalid', email_verified = false, password_hash = '', role = 'USER',
+  name = 'Deleted user', photo_url = NULL, bio = NULL, phone_number = NULL, line_id = NULL, other_contact = NULL,
+  is_available = false, is_verified = false, fixed_location = NULL, public_location = NULL, address_text = NULL,
+  district = NULL, province = NULL, postal_code = NULL, suspended_at = coalesce(suspended_at, statement_timestamp()),
+  deleted_at = statement_timestamp(), updated_at = statement_timestamp(), version = version + 1
+WHERE id = :id
+
+-- name: users.erase_blocks
+-- There is nobody left to be kept from.
+DELETE FROM blocks WHERE blocker_id = :id OR blocked_id = :id
+
 -- name: users.credentials
 -- For login: one row whether or not the account may enter, so that all refusals cost alike.
 SELECT id, password_hash, is_profile_setup, suspended_at IS NOT NULL AS suspended FROM users WHERE email = :email
@@ -178,16 +245,16 @@ FROM users WHERE id = :id AND fixed_location IS NOT NULL
 -- name: users.block
 -- Again changes nothing. Open sockets hear of a new one by the outbox.
 WITH added AS (
-  INSERT INTO blocks (blocker_id, blocked_id) SELECT :user, id FROM users WHERE id = :other
+  INSERT INTO blocks (blocker_id, blocked_id) SELECT :user, id FROM users WHERE id = :other AND deleted_at IS NULL
   ON CONFLICT DO NOTHING RETURNING blocker_id, blocked_id),
 told AS (INSERT INTO outbox (kind, topic, note) SELECT 'user.block', blocker_id, blocked_id::text FROM added)
-SELECT id FROM users WHERE id = :other
+SELECT id FROM users WHERE id = :other AND deleted_at IS NULL
 
 -- name: users.unblock
 -- The caller's own block alone: one that the other made stays.
 WITH gone AS (DELETE FROM blocks WHERE blocker_id = :user AND blocked_id = :other RETURNING blocker_id, blocked_id),
 told AS (INSERT INTO outbox (kind, topic, note) SELECT 'user.block', blocker_id, blocked_id::text FROM gone)
-SELECT id FROM users WHERE id = :other
+SELECT id FROM users WHERE id = :other AND deleted_at IS NULL
 
 -- name: users.blocks
 -- Whom the caller has blocked, newest first: a list that people keep short, sorted each time.

@@ -1,0 +1,5 @@
+DROP FUNCTION wire_time;
+DROP INDEX users_admins;
+DROP INDEX audit_log_of_admin;
+DROP TABLE reports;
+ALTER TABLE users DROP COLUMN deleted_at;
