@@ -1,5 +1,5 @@
-// The command line: serve, migrate, demo, files, admin, openapi, asyncapi, config. Exit codes: 0 done, 1 failed, 2
-// wrong use or settings.
+// The command line: serve, migrate, demo, files, admin, openapi, asyncapi, errors, config. Exit codes: 0 done, 1
+// failed, 2 wrong use or settings.
 #include <libpq-fe.h>
 #include <signal.h>
 
@@ -41,6 +41,7 @@ constexpr std::string_view usage = R"(hourz: the backend of Hourz
                               make every score anew from the reviews; nothing changes where nothing is wrong
   hourz openapi               print the OpenAPI document
   hourz asyncapi              print the AsyncAPI document: the events of the WebSocket
+  hourz errors                print the catalogue of errors, as docs/errors.md
   hourz config                print every setting: default, meaning, current value
   hourz version               print the version
 
@@ -383,11 +384,11 @@ int admin(Config config, const std::vector<std::string>& arguments) {
   return 0;
 }
 
-/// One of the two documents that are made from the declarations.
+/// One of the documents that are made from the declarations.
 int print_document(Config config, const std::string& command) {
   config.secret = std::string(32, 'x');  // no token is made here
   app::House house(std::move(config));
-  std::cout << (command == "openapi" ? house.openapi() : house.asyncapi());
+  std::cout << (command == "openapi" ? house.openapi() : command == "asyncapi" ? house.asyncapi() : house.errors());
   return 0;
 }
 
@@ -413,10 +414,11 @@ int run(const std::vector<std::string>& arguments) {
   }
   start_crypto();
   const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
-  if (!rest.empty() && (command == "serve" || command == "openapi" || command == "asyncapi" || command == "config")) {
+  const bool is_document = command == "openapi" || command == "asyncapi" || command == "errors";
+  if (!rest.empty() && (command == "serve" || is_document || command == "config")) {
     throw UsageError(command + " takes no arguments; settings are variables HOURZ_* (see hourz config)");
   }
-  if (command == "openapi" || command == "asyncapi") return print_document(Config{}, command);
+  if (is_document) return print_document(Config{}, command);
   Config config = load_config(environment_variables());
   if (command == "serve") return serve(std::move(config));
   if (command == "migrate") return migrate(std::move(config), rest);

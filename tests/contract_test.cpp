@@ -33,15 +33,17 @@ class Contract : public WorldTest {
 
 TEST_F(Contract, TheCommittedDocumentsAreTheGeneratedOnes) {
   const auto committed = [](const std::string& name) {
-    std::ifstream file(HOURZ_SOURCE_DIRECTORY "/docs/" + name + ".json");
+    std::ifstream file(HOURZ_SOURCE_DIRECTORY "/docs/" + name);
     std::stringstream text;
     text << file.rdbuf();
     return text.str();
   };
-  EXPECT_TRUE(committed("openapi") == world().house().openapi())
+  EXPECT_TRUE(committed("openapi.json") == world().house().openapi())
       << "docs/openapi.json is not what the endpoints say; make it anew with: hourz openapi > docs/openapi.json";
-  EXPECT_TRUE(committed("asyncapi") == world().house().asyncapi())
+  EXPECT_TRUE(committed("asyncapi.json") == world().house().asyncapi())
       << "docs/asyncapi.json is not what the events say; make it anew with: hourz asyncapi > docs/asyncapi.json";
+  EXPECT_TRUE(committed("errors.md") == world().house().errors())
+      << "docs/errors.md is not what the table of errors says; make it anew with: hourz errors > docs/errors.md";
 }
 
 TEST_F(Contract, EveryEndpointIsInTheDocumentAndTheReverse) {

@@ -1,5 +1,7 @@
 #include "app/house.hpp"
 
+#include "app/catalogue.hpp"
+
 #include "core/geo.hpp"
 #include "http/etag.hpp"
 #include "http/openapi.hpp"
@@ -42,7 +44,7 @@ House::House(Config settings)
       buddies{derive_key(config, "cursor:buddies"), gigs::completed_together},
       reviews{derive_key(config, "cursor:reviews")},
       payments{config, derive_key(config, "cursor:payments"), std::make_shared<payments::MockProvider>()},
-      system{metrics, {}, {}, {}, {}, {}},
+      system{metrics, {}, {}, {}, {}, {}, {}, {}},
       parts{router, metrics, limiter, derive_key(config, "idempotency"), constraint_errors(), [this] { node.wake(); }},
       gateway_parts(config, metrics, limiter, node, parts.constraint_errors) {
   install_system(router, system);
@@ -60,6 +62,9 @@ House::House(Config settings)
   system.openapi_etag = http::etag_of(std::nullopt, system.openapi);
   system.asyncapi = asyncapi();
   system.asyncapi_etag = http::etag_of(std::nullopt, system.asyncapi);
+  system.errors_page =
+      read_events([this](const realtime::EventBook& book) { return ErrorCatalogue(router, book).page(); });
+  system.errors_etag = http::etag_of(std::nullopt, system.errors_page);
   realtime::install_session_end(node);
   chat::install_feed(node, chat_parts);
   alerts::install_feed(node, watches);
@@ -67,7 +72,8 @@ House::House(Config settings)
 
 std::string House::openapi() const { return http::to_pretty_json(http::openapi_document(router)); }
 
-std::string House::asyncapi() {
+template <class Read>
+std::string House::read_events(const Read& read) {
   boost::asio::io_context io;
   chat::Parts nothing;
   chat::Floor floor(nothing, io, 0);
@@ -76,7 +82,16 @@ std::string House::asyncapi() {
   realtime::install_common_events(book);
   chat::install_events(book, floor);
   alerts::install_events(book, nobody);
-  return http::to_pretty_json(realtime::asyncapi_document(book));
+  return read(book);
+}
+
+std::string House::asyncapi() {
+  return read_events(
+      [](const realtime::EventBook& book) { return http::to_pretty_json(realtime::asyncapi_document(book)); });
+}
+
+std::string House::errors() {
+  return read_events([this](const realtime::EventBook& book) { return ErrorCatalogue(router, book).markdown(); });
 }
 
 Desk::Desk(House& house, boost::asio::io_context& io, const db::Options& options)

@@ -28,6 +28,8 @@ struct SystemDeps {
   std::string openapi_etag;
   std::string asyncapi;  ///< that of the sockets
   std::string asyncapi_etag;
+  std::string errors_page;  ///< HTML
+  std::string errors_etag;
 };
 
 void install_system(http::Router& router, SystemDeps& deps);
@@ -62,6 +64,13 @@ class House {
 
   std::string openapi() const;
   std::string asyncapi();
+  /// docs/errors.md
+  std::string errors();
+
+ private:
+  /// Every event of the sockets, for the documents: nobody is behind them.
+  template <class Read>
+  std::string read_events(const Read& read);
 };
 
 /// One shard's part of the house.

@@ -121,21 +121,25 @@ Awaitable<Response> get_asyncapi(SystemDeps& deps, Call& call) {
   co_return document(call, deps.asyncapi, deps.asyncapi_etag);
 }
 
-Response to_response(const Call& call, const http::Asset* asset) {
-  if (asset == nullptr) throw Problem(ErrorCode::not_found);
-  Response response;
+void add_page_headers(Response& response, const std::string& etag) {
   response.headers.emplace_back("Content-Security-Policy",
                                 "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
                                 "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; "
                                 "frame-ancestors 'none'");
   response.headers.emplace_back("Cache-Control", "public, max-age=300");
+  response.headers.emplace_back("ETag", etag);
+}
+
+Response to_response(const Call& call, const http::Asset* asset) {
+  if (asset == nullptr) throw Problem(ErrorCode::not_found);
+  Response response;
   response.headers.emplace_back("Vary", "Accept-Encoding");
   const auto accepted = call.head.header("accept-encoding");
   const bool packed = !asset->gzip_bytes.empty() && accepted && accepted->find("gzip") != std::string_view::npos;
   // Other bytes, another strong tag.
   std::string etag(asset->etag);
   if (packed) etag.insert(etag.size() - 1, "-gzip");
-  response.headers.emplace_back("ETag", etag);
+  add_page_headers(response, etag);
   if (is_known(call, etag)) {
     response.status = 304;
     return response;
@@ -153,25 +157,21 @@ struct FilePath {
 };
 BOOST_DESCRIBE_STRUCT(FilePath, (), (file))
 
-/// What the `type` of every problem document points at: each code with its status and what it says.
-Response errors_page() {
+/// What the `type` of every problem document points at.
+Response errors_page(const Call& call, const SystemDeps& deps) {
   Response response;
-  response.headers.emplace_back("Content-Security-Policy",
-                                "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
-  response.headers.emplace_back("Cache-Control", "public, max-age=300");
-  response.content_type = "text/html; charset=utf-8";
-  response.body = "<!doctype html><html lang=\"en\"><title>Hourz: errors</title><h1>Errors</h1><dl>";
-  for (const ErrorInfo& info : error_table) {
-    const std::string word(info.word);
-    response.body += "<dt id=\"" + word + "\"><code>" + word + "</code> (" + std::to_string(info.status) + ")<dd>" +
-                     std::string(info.title) + ".";
+  add_page_headers(response, deps.errors_etag);
+  if (is_known(call, deps.errors_etag)) {
+    response.status = 304;
+    return response;
   }
-  response.body += "</dl></html>";
+  response.content_type = "text/html; charset=utf-8";
+  response.static_body = deps.errors_page;
   return response;
 }
 
-Awaitable<Response> get_docs_file(SystemDeps&, Call& call, Path<FilePath> path) {
-  if (path->file.value == "errors") co_return errors_page();
+Awaitable<Response> get_docs_file(SystemDeps& deps, Call& call, Path<FilePath> path) {
+  if (path->file.value == "errors") co_return errors_page(call, deps);
   co_return to_response(call, http::find_asset("/docs/" + path->file.value));
 }
 

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 namespace hourz {
@@ -102,6 +103,8 @@ inline constexpr auto error_table = std::to_array<ErrorInfo>({
     HOURZ_ERRORS(HOURZ_ERROR_ROW)
 #undef HOURZ_ERROR_ROW
 });
+
+constexpr std::string_view schema_name_of(std::type_identity<ErrorCode>) { return "ErrorCode"; }
 
 constexpr const ErrorInfo& info_of(ErrorCode code) { return error_table[static_cast<std::size_t>(code)]; }
 

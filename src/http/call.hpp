@@ -20,6 +20,7 @@ using Awaitable = boost::asio::awaitable<T>;
 
 enum class Role { USER, ADMIN };
 BOOST_DESCRIBE_ENUM(Role, USER, ADMIN)
+constexpr std::string_view schema_name_of(std::type_identity<Role>) { return "Role"; }
 
 struct Caller {
   Uuid user_id;

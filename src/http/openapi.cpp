@@ -56,17 +56,21 @@ object reference(std::string_view kind, std::string_view name) {
   return {{"$ref", "#/components/" + std::string(kind) + "/" + std::string(name)}};
 }
 
+object fault_schema() {
+  return {{"type", "object"},
+          {"description", "One thing that is wrong with a request."},
+          {"required", array{"field", "code", "message"}},
+          {"properties",
+           object{{"field", object{{"type", "string"}, {"description", "as `budget`, `contact_info.phone_number`"}}},
+                  {"code", object{{"type", "string"}, {"description", "stable, as `required` or `out_of_range`"}}},
+                  {"message", object{{"type", "string"}}}}},
+          {"additionalProperties", false}};
+}
+
 object problem_schema() {
   object errors{{"type", "array"},
                 {"description", "of a 422: every fault of the request"},
-                {"items", object{{"type", "object"},
-                                 {"required", array{"field", "code", "message"}},
-                                 {"properties", object{{"field", object{{"type", "string"}}},
-                                                       {"code", object{{"type", "string"}}},
-                                                       {"message", object{{"type", "string"}}}}},
-                                 {"additionalProperties", false}}}};
-  array codes;
-  for (const ErrorInfo& info : error_table) codes.emplace_back(info.word);
+                {"items", reference("schemas", "Fault")}};
   return {{"type", "object"},
           {"description", "RFC 9457. `code` is stable; `message` is the same text as `detail`."},
           {"required", array{"type", "title", "status", "detail", "instance", "code", "message", "request_id"}},
@@ -76,7 +80,7 @@ object problem_schema() {
                   {"status", object{{"type", "integer"}, {"minimum", 400}, {"maximum", 599}}},
                   {"detail", object{{"type", "string"}}},
                   {"instance", object{{"type", "string"}, {"format", "uri-reference"}}},
-                  {"code", object{{"type", "string"}, {"enum", std::move(codes)}}},
+                  {"code", reference("schemas", "ErrorCode")},
                   {"message", object{{"type", "string"}}},
                   {"request_id", object{{"type", "string"}}},
                   {"errors", std::move(errors)},
@@ -234,7 +238,9 @@ void print(std::string& out, const boost::json::value& value, std::size_t indent
 
 object openapi_document(const Router& router) {
   reflect::SchemaBook book;
-  book["Problem"] = problem_schema();
+  *book.enter("Problem", typeid(Problem)) = problem_schema();
+  *book.enter("Fault", typeid(Fault)) = fault_schema();
+  reflect::schema_of<ErrorCode>(book);
   std::map<std::string, object> paths;
   std::set<std::string> rooms;
   for (const auto& bound : router.endpoints()) {
@@ -253,8 +259,6 @@ object openapi_document(const Router& router) {
   for (auto& [path, operations] : paths) all_paths[path] = std::move(operations);
   array tags;
   for (const std::string& room : rooms) tags.push_back(object{{"name", room}, {"description", text_of_room(room)}});
-  object schemas;
-  for (auto& [name, schema] : book) schemas[name] = std::move(schema);
   return {
       {"openapi", "3.1.0"},
       {"info",
@@ -275,7 +279,7 @@ object openapi_document(const Router& router) {
       {"paths", std::move(all_paths)},
       {"components",
        object{
-           {"schemas", std::move(schemas)},
+           {"schemas", book.take()},
            {"securitySchemes",
             object{{"bearer", object{{"type", "http"},
                                      {"scheme", "bearer"},

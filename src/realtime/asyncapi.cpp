@@ -153,8 +153,6 @@ object asyncapi_document(const EventBook& book) {
                                           {"summary", sent.event->summary},
                                           {"messages", array{message_reference(key)}}};
   }
-  object schemas;
-  for (auto& [name, schema] : schema_book) schemas[name] = std::move(schema);
   const std::string frames =
       "Each frame is one JSON object in a text message of at most 64 KiB. Close codes 4000 to 4499 mean come back "
       "(after a pause with jitter; with a fresh token for 4401), 4500 to 4999 do not. 1001 means come back too.";
@@ -191,7 +189,7 @@ object asyncapi_document(const EventBook& book) {
       {"operations", std::move(operations)},
       {"components",
        object{{"messages", std::move(messages)},
-              {"schemas", std::move(schemas)},
+              {"schemas", schema_book.take()},
               {"securitySchemes",
                object{{"bearer", object{{"type", "http"},
                                         {"scheme", "bearer"},

@@ -37,9 +37,8 @@ BOOST_DESCRIBE_STRUCT(Failure, (), (field, code, message))
 
 struct ErrorData {
   static constexpr bool is_answer = true;
-  static constexpr std::array notes{Note{"code", "a stable word: see the error catalogue"},
-                                    Note{"errors", "of validation_failed: every fault of the frame"}};
-  std::string code;
+  static constexpr std::array notes{Note{"errors", "of validation_failed: every fault of the frame"}};
+  ErrorCode code{};
   std::string message;
   Omit<std::vector<Failure>> errors;
 };
@@ -70,7 +69,7 @@ constexpr ClientEvent authenticate_event{
 
 ErrorData data_of(const Problem& problem) {
   ErrorData data;
-  data.code = info_of(problem.code).word;
+  data.code = problem.code;
   data.message = problem.detail.empty() ? std::string(info_of(problem.code).title) + "." : problem.detail;
   if (!problem.faults.empty()) {
     auto& errors = data.errors.value.emplace();

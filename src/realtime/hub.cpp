@@ -17,13 +17,11 @@ void drop(Lists& lists, const Uuid& key, Connection* connection) {
 void Hub::add(Connection& connection) {
   by_user_[connection.caller->user_id].push_back(&connection);
   by_session_[connection.caller->session_id].push_back(&connection);
-  ++connections_;
 }
 
 void Hub::remove(Connection& connection) {
   drop(by_user_, connection.caller->user_id, &connection);
   drop(by_session_, connection.caller->session_id, &connection);
-  --connections_;
 }
 
 void Hub::to_user(const Uuid& user, const Frame& frame) {

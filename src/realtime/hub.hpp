@@ -16,18 +16,14 @@ class Hub {
   void remove(Connection& connection);
 
   void to_user(const Uuid& user, const Frame& frame);
-  bool has_user(const Uuid& user) const { return by_user_.contains(user); }
   /// Closes those whose session has ended, with `session_ended`.
   void end_session(const Uuid& session);
   /// Closes all, to come back and resume.
   void close_all(CloseCode code, std::string_view reason);
 
-  std::size_t size() const { return connections_; }
-
  private:
   std::unordered_map<Uuid, std::vector<Connection*>> by_user_;
   std::unordered_map<Uuid, std::vector<Connection*>> by_session_;
-  std::size_t connections_ = 0;
 };
 
 /// Which of many things somebody on this server cares for, told across shards without a lock: counters striped by id.

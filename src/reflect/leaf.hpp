@@ -14,6 +14,7 @@
 #include "core/ids.hpp"
 #include "core/json_text.hpp"
 #include "core/money.hpp"
+#include "core/problem.hpp"
 #include "core/text.hpp"
 #include "core/time.hpp"
 
@@ -294,6 +295,23 @@ struct Leaf<T> : StringLeaf<T, Leaf<T>> {
     boost::mp11::mp_for_each<boost::describe::describe_enumerators<T>>(
         [&](auto enumerator) { names.emplace_back(enumerator.name); });
     return {{"type", "string"}, {"enum", std::move(names)}};
+  }
+};
+
+/// Of answers alone: the stable word of the table.
+template <>
+struct Leaf<ErrorCode> {
+  static void write(std::string& out, ErrorCode code) {
+    out += '"';
+    out += info_of(code).word;
+    out += '"';
+  }
+  static json::object schema() {
+    json::array words;
+    for (const ErrorInfo& info : error_table) words.emplace_back(info.word);
+    return {{"type", "string"},
+            {"description", "Stable: go by this. /docs/errors says what each means."},
+            {"enum", std::move(words)}};
   }
 };
 

@@ -2,6 +2,7 @@
 
 #include <boost/json/basic_parser_impl.hpp>
 #include <charconv>
+#include <stdexcept>
 
 namespace hourz::reflect {
 namespace {
@@ -177,6 +178,25 @@ json::object nullable(json::object schema) {
 json::object described(json::object schema, std::string_view text) {
   if (!text.empty()) schema["description"] = text;
   return schema;
+}
+
+json::object reference_to(const std::string& name) { return {{"$ref", "#/components/schemas/" + name}}; }
+
+json::object* SchemaBook::enter(const std::string& name, std::type_index type) {
+  const auto [entry, is_new] = schemas_.try_emplace(name, type);
+  if (is_new) return &entry->second.schema;
+  if (entry->second.type != type) {
+    throw std::logic_error("two types are " + name + " in the document: " + boost::core::demangle(type.name()) +
+                           " and " + boost::core::demangle(entry->second.type.name()));
+  }
+  return nullptr;
+}
+
+json::object SchemaBook::take() {
+  json::object all;
+  for (auto& [name, entry] : schemas_) all[name] = std::move(entry.schema);
+  schemas_.clear();
+  return all;
 }
 
 }  // namespace hourz::reflect

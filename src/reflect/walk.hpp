@@ -8,7 +8,7 @@
 #include <boost/core/demangle.hpp>
 #include <boost/mp11.hpp>
 #include <map>
-#include <typeinfo>
+#include <typeindex>
 
 #include "core/problem.hpp"
 #include "reflect/leaf.hpp"
@@ -288,8 +288,28 @@ std::string to_json(const T& value) {
 
 // --- schema ----------------------------------------------------------------------------------------------------------
 
-/// Named schemas of a document; a struct is entered once and referred to.
-using SchemaBook = std::map<std::string, json::object, std::less<>>;
+/// Named schemas of a document; a type is entered once and referred to. Two types of one name would silently be one in
+/// the document, so the second is refused (std::logic_error): every test that makes the document finds it.
+class SchemaBook {
+ public:
+  /// Where the type's schema goes, or nullptr when it is entered already.
+  json::object* enter(const std::string& name, std::type_index type);
+  const json::object& at(const std::string& name) const { return schemas_.at(name).schema; }
+  /// All of them by name. The book is empty afterwards.
+  json::object take();
+
+ private:
+  struct Entry {
+    std::type_index type;
+    json::object schema;
+  };
+  std::map<std::string, Entry> schemas_;
+};
+
+/// An enum that a document shows by name, for clients that are generated from it, says which:
+/// `constexpr std::string_view schema_name_of(std::type_identity<Status>) { return "GigStatus"; }` beside it.
+template <class T>
+concept NamedLeaf = AnyLeaf<T> && requires { schema_name_of(std::type_identity<T>{}); };
 
 template <class T>
 std::string schema_name() {
@@ -315,6 +335,7 @@ std::string_view note_of(std::string_view member) {
 /// A schema that takes null too.
 json::object nullable(json::object schema);
 json::object described(json::object schema, std::string_view text);
+json::object reference_to(const std::string& name);
 
 template <class T>
 json::object schema_of(SchemaBook& book) {
@@ -336,12 +357,15 @@ json::object schema_of(SchemaBook& book) {
     }(std::type_identity<T>{}, book);
   } else if constexpr (is_vector<T>) {
     return {{"type", "array"}, {"items", schema_of<typename T::value_type>(book)}};
+  } else if constexpr (NamedLeaf<T>) {
+    const std::string name(schema_name_of(std::type_identity<T>{}));
+    if (auto* entry = book.enter(name, typeid(T))) *entry = Leaf<T>::schema();
+    return reference_to(name);
   } else if constexpr (AnyLeaf<T>) {
     return Leaf<T>::schema();
   } else {
     const std::string name = schema_name<T>();
-    if (!book.contains(name)) {
-      book[name] = {};  // entered first, so that a struct may hold itself
+    if (auto* entry = book.enter(name, typeid(T))) {  // entered first, so that a struct may hold itself
       json::object properties;
       json::array required;
       boost::mp11::mp_for_each<MembersOf<T>>([&](auto member) {
@@ -356,9 +380,9 @@ json::object schema_of(SchemaBook& book) {
       json::object schema{
           {"type", "object"}, {"properties", std::move(properties)}, {"additionalProperties", takes_more}};
       if (!required.empty()) schema["required"] = std::move(required);
-      book[name] = std::move(schema);
+      *entry = std::move(schema);
     }
-    return {{"$ref", "#/components/schemas/" + name}};
+    return reference_to(name);
   }
 }
 

@@ -32,7 +32,6 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 POSTGRES = os.environ.get("HOURZ_POSTGRES_BIN", "/usr/lib/postgresql/15/bin")
 PASSWORD = "river crossing at noon"
-LONG = bool(os.environ.get("HOURZ_TEST_LONG"))
 SEED = os.environ.get("HOURZ_TEST_SEED", "1")
 
 

@@ -8,11 +8,11 @@ import signal
 import time
 
 from chatters import SECONDS, Crowd, Device, make_rooms, pause, two_people, until
-from harness import LONG, Client, family_of, is_running, quantile, signal_all, slack, wait_for
+from harness import Client, family_of, is_running, quantile, signal_all, slack, wait_for
 
 import harness
 
-KILLS = 10 if LONG or SECONDS > 10 else 5
+KILLS = 10 if SECONDS > 10 else 5
 
 
 def devices_in(server, rooms, each, pace):

@@ -41,7 +41,7 @@ def test_operations_speak_of_messages_that_are_there():
     assert len(set(closes)) == len(closes) and {1001, 4401, 4501} <= set(closes)
 
 
-@pytest.mark.parametrize("path, kind", [("/docs", "text/html"), ("/docs/events", "text/html"), ("/docs/events.js", "text/javascript"),
+@pytest.mark.parametrize("path, kind", [("/docs", "text/html"), ("/docs/errors", "text/html"), ("/docs/events", "text/html"), ("/docs/events.js", "text/javascript"),
                                         ("/docs/frames.js", "text/javascript"), ("/docs/events.css", "text/css")])
 def test_pages_are_served_under_the_policy(anyone, path, kind):
     first = anyone.get(path)

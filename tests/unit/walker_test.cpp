@@ -243,7 +243,28 @@ TEST(Walker, SchemaSaysWhatIsChecked) {
   EXPECT_EQ(properties.at("hours").at("multipleOf"), 0.5);
   EXPECT_EQ(properties.at("latitude").at("maximum"), 90);
   EXPECT_EQ(properties.at("limit").at("default"), 20);
-  EXPECT_TRUE(book.contains("Inner"));
+  EXPECT_NO_THROW(book.at("Inner"));
+}
+
+struct Named {
+  std::vector<Colour> colours;
+};
+BOOST_DESCRIBE_STRUCT(Named, (), (colours))
+
+namespace elsewhere {
+
+struct Named {
+  std::int64_t size = 0;
+};
+BOOST_DESCRIBE_STRUCT(Named, (), (size))
+
+}  // namespace elsewhere
+
+TEST(Walker, TwoTypesOfOneNameAreRefused) {
+  reflect::SchemaBook book;
+  reflect::schema_of<Named>(book);
+  EXPECT_NO_THROW(reflect::schema_of<Named>(book));
+  EXPECT_THROW(reflect::schema_of<elsewhere::Named>(book), std::logic_error);
 }
 
 // --- queries ---------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ using db::Awaitable;
 
 enum class MessageType { TEXT, IMAGE, SYSTEM };
 BOOST_DESCRIBE_ENUM(MessageType, TEXT, IMAGE, SYSTEM)
+constexpr std::string_view schema_name_of(std::type_identity<MessageType>) { return "MessageType"; }
 
 struct Message {
   static constexpr bool is_answer = true;

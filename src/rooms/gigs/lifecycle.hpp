@@ -12,9 +12,11 @@ namespace hourz::gigs {
 
 enum class Status { PENDING, ACCEPTED, IN_PROGRESS, COMPLETED, CANCELLED };
 BOOST_DESCRIBE_ENUM(Status, PENDING, ACCEPTED, IN_PROGRESS, COMPLETED, CANCELLED)
+constexpr std::string_view schema_name_of(std::type_identity<Status>) { return "GigStatus"; }
 
 enum class Action { CREATE, CHANGE, ACCEPT, WITHDRAW, START, COMPLETE, CANCEL, EXPIRE };
 BOOST_DESCRIBE_ENUM(Action, CREATE, CHANGE, ACCEPT, WITHDRAW, START, COMPLETE, CANCEL, EXPIRE)
+constexpr std::string_view schema_name_of(std::type_identity<Action>) { return "GigAction"; }
 
 /// What somebody is to a gig. `stranger` is anybody who could accept it.
 enum class Side { seeker, helper, stranger, clock };

@@ -22,6 +22,7 @@ using db::Awaitable;
 
 enum class Status { HELD, RELEASED, REFUNDED, DISPUTED, FAILED };
 BOOST_DESCRIBE_ENUM(Status, HELD, RELEASED, REFUNDED, DISPUTED, FAILED)
+constexpr std::string_view schema_name_of(std::type_identity<Status>) { return "PaymentStatus"; }
 
 struct Dispute {
   static constexpr bool is_answer = true;

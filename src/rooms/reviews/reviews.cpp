@@ -199,11 +199,11 @@ BOOST_DESCRIBE_STRUCT(GigPath, (), (gig_id))
 struct CanReview {
   static constexpr bool is_answer = true;
   static constexpr std::array notes{
-      Note{"reason", "the `code` that writing a review would be refused with; null when it would not"},
+      Note{"reason", "the `code` that writing a review would be refused with; null when it would not be"},
       Note{"reviewee_id", "the other side; null for who is none of the two"},
       Note{"until", "14 days after the completion; null before it and for who is none of the two sides"}};
   bool can_review = false;
-  std::optional<std::string> reason;
+  std::optional<ErrorCode> reason;
   std::optional<Uuid> reviewee_id;
   std::optional<Timestamp> until;
 };
@@ -219,7 +219,7 @@ Awaitable<CanReview> get_can_review(Deps&, Call& call, Path<GigPath> path) {
   const Standing gig = co_await standing_of(call, path->gig_id);
   const auto refusal = refusal_of(gig, call.user());
   CanReview answer{!refusal, std::nullopt, std::nullopt, std::nullopt};
-  if (refusal) answer.reason = info_of(*refusal).word;
+  answer.reason = refusal;
   if (is_side(gig, call.user())) {
     if (gig.helper_id) answer.reviewee_id = other_side(gig, call.user());
     if (gig.completed_at) {

@@ -1,0 +1,133 @@
+"""What the guides show is run as it stands there: the shell of docs/*.md on a server with demo data, the client of
+docs/websocket.md under Node on a server that dies underneath it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import harness
+import pytest
+from chatters import make_rooms, two_people
+from harness import ROOT, slack, wait_for
+
+CLIENT = f"{ROOT}/tests/client"
+
+
+@pytest.fixture(scope="module")
+def demo():
+    """A server with the accounts and the Bangkok of `./dev up`, somewhat smaller."""
+    with harness.server() as running:
+        done = harness.run("demo", "--users", "200", "--gigs", "2000", data_directory=running.directory)
+        assert done.returncode == 0, done.stderr
+        yield running
+
+
+def blocks(page):
+    with open(f"{ROOT}/docs/{page}", encoding="utf-8") as file:
+        return re.findall(r"^```sh\n(.*?)^```", file.read(), re.S | re.M)
+
+
+def steps(script):
+    """(commands, what their output must have) in order: one step ends with each line that has a `# …` behind it."""
+    commands = []
+    for line in script.splitlines():
+        command, _, promised = line.partition("  # ")
+        commands.append(command)
+        if promised and not line.startswith((" ", "#")):
+            yield "\n".join(commands), promised.split()
+            commands = []
+    yield "\n".join(commands), []
+
+
+@pytest.mark.parametrize("page, least", [("api.md", 40), ("websocket.md", 0)])
+def test_examples_do_what_they_say(demo, page, least):
+    script = "".join(blocks(page)).replace("127.0.0.1:8000", f"127.0.0.1:{demo.port}")
+    parts = [(commands, promised) for commands, promised in steps(script) if commands.strip()]
+    assert sum(bool(promised) for _, promised in parts) >= least
+    mark = "\n----8<----\n"
+    lines = "".join(f"{commands}\nprintf '%s' '{mark}'\n" for commands, _ in parts)
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(["bash"], input=lines, capture_output=True, text=True, timeout=120, env=environment, cwd=ROOT)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    printed = done.stdout.split(mark)
+    assert len(printed) == len(parts) + 1
+    wrong = []
+    for (commands, promised), output in zip(parts, printed):
+        missing = [word for word in promised if word.lower() not in output.lower()]
+        if missing or (not promised and re.search(r'"status":[45]\d\d', output)):
+            wrong.append(f"{commands.strip()}\nprinted …{output[-600:].strip()}\nwithout {missing}")
+    assert not wrong, "\n\n".join(wrong)
+
+
+@pytest.fixture
+def reconnecting(server):
+    """The client of the guide, both sides of one room."""
+    subprocess.run([f"{ROOT}/web/install.sh", CLIENT], check=True)
+    seeker, helper = two_people(server.base)
+    (room,) = make_rooms(seeker, helper)
+    node = subprocess.Popen(
+        ["node", f"{CLIENT}/reconnect.mjs", server.base, room, seeker.token, helper.token],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield node, seeker, room
+    finally:
+        node.kill()
+        node.communicate()
+
+
+def last_seq(server, room):
+    return int(server.database().sql(f"SELECT max(seq) FROM chat_messages WHERE room_id = '{room}'")[0][0])
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not here")
+def test_the_client_of_the_guide_loses_nothing(server, reconnecting):
+    node, seeker, room = reconnecting
+    for stop in (server.stop, server.kill, server.stop, server.kill):
+        before = last_seq(server, room)
+        wait_for(lambda: last_seq(server, room) > before + 10, "they talk", slack(30), 0.05)
+        stop()
+        server.start()
+    before = last_seq(server, room)
+    wait_for(lambda: last_seq(server, room) > before + 10, "they talk again", slack(30), 0.05)
+    said, errors = node.communicate("stop\n", timeout=slack(60))
+    assert node.returncode == 0 and not errors, errors
+    people = json.loads(said)
+    stored, after = [], 0
+    while True:
+        page = seeker.get(f"/api/chat/rooms/{room}/messages", after_seq=after, limit=100).json
+        stored += [[message["seq"], message["content"]] for message in page["messages"]]
+        after = stored[-1][0]
+        if not page["has_more"]:
+            break
+    for number, person in enumerate(people):
+        assert not person["refused"] and person["opened"] > 1
+        assert sorted(person["acknowledged"]) == sorted(person["sent"]), "each acknowledged once"
+        assert person["seen"] == stored, "each seen once, in order"
+        mine = [content for _, content in stored if content.startswith(f"{number} ")]
+        assert sorted(mine) == sorted(f"{number} {n}" for n in range(len(person["sent"])))
+
+
+def test_the_security_page_names_tests_that_are_there():
+    """What holds a promise is a suite, a test or a fuzz target; the last column of each table names it."""
+    with open(f"{ROOT}/docs/security.md", encoding="utf-8") as file:
+        rows = [line for line in file if line.startswith("| ") and "---" not in line and "| held by" not in line]
+    sources = ""
+    for folder, _, names in [*os.walk(f"{ROOT}/src"), *os.walk(f"{ROOT}/tests")]:
+        for name in names:
+            if name.endswith("_test.cpp"):
+                with open(f"{folder}/{name}", encoding="utf-8") as file:
+                    sources += file.read()
+    single = {f"{suite}.{name}" for suite, name in re.findall(r"^TEST(?:_F|_P)?\((\w+), (\w+)\)", sources, re.M)}
+    suites = {f"e2e.{name[5:-3]}" for name in os.listdir(f"{ROOT}/tests/e2e") if name.startswith("test_")}
+    with open(f"{ROOT}/tests/CMakeLists.txt", encoding="utf-8") as file:
+        suites |= set(re.findall(r"^hourz_test\(([\w.]+)", file.read(), re.M)) | {"rooms"}
+    targets = set(os.listdir(f"{ROOT}/fuzz/corpus"))
+    assert len(rows) > 20
+    for row in rows:
+        held = row.rstrip().rstrip("|").rsplit(" | ", 1)[1]
+        names = re.findall(r"`([^`]+)`", held)
+        assert names or held.strip() in {"–", "-"}, f"nothing holds: {row}"
+        unknown = [name for name in names if name not in single | suites | targets and not name.startswith("./dev ")]
+        assert not unknown, f"{unknown} are no tests: {row}"
