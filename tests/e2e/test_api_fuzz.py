@@ -11,11 +11,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from api_fuzz import Fuzzer, People
 from chatters import SECONDS
-from harness import LONG, SEED, gig, run
+from harness import SEED, gig, run
 from life import Life
 from psql import Digest, Psql
 
-CASES = int(os.environ.get("HOURZ_TEST_CASES", 5000 if LONG or SECONDS > 10 else 1500))
+CASES = int(os.environ.get("HOURZ_TEST_CASES", 5000 if SECONDS > 10 else 1500))
 SEQUENCES = max(20, CASES // 50)
 
 

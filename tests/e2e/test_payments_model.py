@@ -163,7 +163,7 @@ class Client:
         lines = [f"no order of these gives these answers, from {gig.id} {gig.facts()}:"]
         lines += [f"  {each.steps}{' twice' * each.twice}{' lost' * each.lost} -> {answer}"
                   for each, answer in zip(operations, told)]
-        lines += [f"  {each}" for each, _ in money_model.outcomes(gig, [each.forms() for each in operations])]
+        lines += [f"  could be {answers}" for _, answers in money_model.outcomes(gig, [each.forms() for each in operations])]
         return "\n".join(lines + [str(self.read(f"/api/gigs/{gig.id}")), str(self.read(f"/api/transactions/gig/{gig.id}"))])
 
     def look(self, gig, possible):
