@@ -2,11 +2,14 @@
 // failed, 2 wrong use or settings.
 #include <libpq-fe.h>
 #include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <charconv>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <random>
 #include <thread>
@@ -120,15 +123,30 @@ void check_url(std::string_view variable, const std::string& url) {
   throw ConfigError(std::string(variable) + ": " + text);
 }
 
+/// Makes the folder of files where it is not there; one that is there must be the server's already.
+void prepare_files_directory(const std::string& directory, const std::string& user) {
+  std::error_code error;
+  if (!std::filesystem::create_directories(directory, error)) {
+    if (error) throw ConfigError("HOURZ_FILES_DIRECTORY: cannot make " + directory + ": " + error.message());
+    return;
+  }
+  const db::Identity identity = db::identity_for(user);
+  if (::chmod(directory.c_str(), 0750) != 0 ||
+      (identity.change && ::chown(directory.c_str(), identity.uid, identity.gid) != 0)) {
+    throw ConfigError("HOURZ_FILES_DIRECTORY: cannot give " + directory + " to user " + identity.name);
+  }
+}
+
 /// Makes the data directory, and leaves root's powers behind, before anything else is done.
 void settle_down(Config& config) {
   check_url("HOURZ_DATABASE_URL", config.database_url);
   check_url("HOURZ_MIGRATION_URL", config.migration_url);
   if (!config.postgres_bin.empty()) setenv("HOURZ_POSTGRES_BIN", config.postgres_bin.c_str(), 1);
-  const bool needs_directory = config.database_url.empty() || config.secret.empty();
+  const bool needs_directory = config.database_url.empty() || config.secret.empty() || config.files_directory.empty();
   if (needs_directory) {
     config.data_directory = db::prepare_data_directory(config.data_directory, config.run_as).string();
   }
+  if (!config.files_directory.empty()) prepare_files_directory(config.files_directory, config.run_as);
   if (geteuid() == 0) db::drop_privileges(config.run_as);
   ensure_secret(config);
 }

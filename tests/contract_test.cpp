@@ -146,9 +146,10 @@ TEST_F(Contract, OpenEndpointsAreTheseAndNoOthers) {
   for (const auto& bound : world().house().router.endpoints()) {
     if (bound->endpoint->access == Access::anyone) open.insert(bound->endpoint->name);
   }
-  const std::set<std::string_view> expected{"system.live",    "system.ready",    "system.health", "system.metrics",
-                                            "system.openapi", "system.asyncapi", "system.docs",   "system.docs_file",
-                                            "auth.register",  "auth.login",      "auth.refresh"};
+  const std::set<std::string_view> expected{"system.live",      "system.ready",    "system.health", "system.metrics",
+                                            "system.openapi",   "system.asyncapi", "system.docs",   "system.docs_file",
+                                            "auth.register",    "auth.login",      "auth.refresh",  "uploads.file",
+                                            "uploads.thumbnail"};
   EXPECT_EQ(open, expected);
 }
 
@@ -189,7 +190,8 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
       {"reviews.remove", {404, 403}},     {"reviews.of_user", {404, 200}},      {"reviews.of_gig", {404, 200}},
       {"reviews.can_review", {404, 200}}, {"reviews.reputation", {404, 200}},   {"payments.read", {404, 404}},
       {"payments.of_gig", {404, 404}},    {"payments.release", {404, 404}},     {"payments.dispute", {404, 404}},
-      {"payments.refund", {403, 403}},    {"payments.split", {403, 403}},
+      {"payments.refund", {403, 403}},    {"payments.split", {403, 403}},       {"uploads.remove", {404, 404}},
+      {"uploads.link", {404, 404}},
   };
   const std::map<std::string_view, Sent> bodies{
       {"users.set_reputation", R"({"score":1,"reason":"no"})"},
@@ -216,6 +218,10 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
   }
   const Answer review = world().post("/api/reviews", {{"gig_id", done}, {"rating", 4}}, seeker.token);
   ASSERT_EQ(review.status, 201) << review.text;
+  const std::string upload = world().sql(
+      "INSERT INTO uploads (id, owner_id, category, content_type, width, height, size, thumbnail_size, sha256) "
+      "VALUES (gen_random_uuid(), $1::uuid, 'CHAT', 'image/png', 1, 1, 1, 1, repeat('0', 64)) RETURNING id::text",
+      {to_string(seeker.id)});
   const std::string before = world().get("/api/gigs/" + gig, seeker.token).text;
 
   const Answer paid = world().post("/api/transactions/escrow", {{"gig_id", gig}}, seeker.token);
@@ -233,6 +239,7 @@ TEST_F(Contract, AStrangerMeetsWhatTheTableSays) {
     met.insert(endpoint.name);
     const std::string id = endpoint.name.starts_with("gigs.")        ? gig
                            : endpoint.name.starts_with("chat.")      ? room
+                           : endpoint.name.starts_with("uploads.")   ? upload
                            : endpoint.name.starts_with("users.")     ? to_string(seeker.id)
                            : endpoint.path.starts_with("/api/users") ? to_string(seeker.id)
                            : endpoint.name == "reviews.of_user"      ? to_string(helper.id)

@@ -1,6 +1,6 @@
 // The arrows of docs/architecture.md, held against every #include: core <- reflect <- {db, storage, http} <- realtime
 // <- rooms <- app, {http, realtime} <- net <- app, Beast in src/net alone, and between rooms users < {auth, buddies,
-// chat} < gigs < {alerts, reviews, payments} by their faces only.
+// uploads, chat} < gigs < {alerts, reviews, payments} by their faces only.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -77,7 +77,8 @@ TEST(Layering, FoldersIncludeOnlyWhatLiesBelow) {
 }
 
 TEST(Layering, RoomsSeeOnlyTheFacesOfLowerRooms) {
-  const std::vector<std::string> order{"users", "auth", "buddies", "chat", "gigs", "alerts", "reviews", "payments"};
+  const std::vector<std::string> order{"users", "auth",   "buddies", "uploads", "chat",
+                                       "gigs",  "alerts", "reviews", "payments"};
   const auto rank = [&](const std::string& room) {
     return std::find(order.begin(), order.end(), room) - order.begin();
   };

@@ -59,6 +59,9 @@ http::Admitted refused(int status, std::string_view detail) { return refused(pro
 
 class Probe final : public http::Service {
  public:
+  asio::awaitable<http::Response> respond_streamed(std::unique_ptr<http::Admission>, http::BodyReader&) override {
+    co_return text("");
+  }
   asio::awaitable<http::Admitted> admit(http::RequestHead head) override {
     using http::Method;
     if (head.method == Method::other) {

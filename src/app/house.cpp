@@ -3,8 +3,10 @@
 #include "app/catalogue.hpp"
 
 #include "core/geo.hpp"
+#include "core/log.hpp"
 #include "http/etag.hpp"
 #include "http/openapi.hpp"
+#include "storage/local.hpp"
 
 namespace hourz::app {
 namespace {
@@ -27,6 +29,16 @@ std::map<std::string, ErrorCode, std::less<>> constraint_errors() {
           {"reviews_once", ErrorCode::already_reviewed}};
 }
 
+db::Awaitable<bool> storage_answers(storage::Store& store, WorkerPool& pool) {
+  try {
+    co_await pool.run([&store] { store.check(); });
+    co_return true;
+  } catch (const storage::Error& error) {
+    log::Line(log::Level::warn, "storage.unavailable").with("cause", error.what());
+    co_return false;
+  }
+}
+
 }  // namespace
 
 House::House(Config settings)
@@ -35,21 +47,35 @@ House::House(Config settings)
       tokens(config),
       hasher(cost_of(config), static_cast<std::size_t>(config.hash_threads),
              static_cast<std::size_t>(config.hash_queue)),
+      store(storage::make_store(config)),
+      file_work({.threads = 4, .queue = 512, .busy = "Too many files are being read and written just now."}),
+      image_work({.threads = static_cast<std::size_t>(config.image_threads),
+                  .queue = static_cast<std::size_t>(config.image_queue),
+                  .busy = "Too many pictures are waiting just now; try again in a moment.",
+                  .yielding = true}),
       node(metrics),
       users{config, derive_key(config, "blur"), derive_key(config, "cursor:users"), gigs::share_a_gig,
             reviews::count_ratings},
       auth{config, tokens, hasher, revocations, limiter, derive_key(config, "cursor:sessions")},
+      uploads{config,
+              *store,
+              file_work,
+              image_work,
+              derive_key(config, "cursor:uploads"),
+              derive_key(config, "file-links"),
+              chat::is_side},
       chat{config, derive_key(config, "cursor:chat")},
       gigs{config, derive_key(config, "blur"), derive_key(config, "cursor:gigs"), 50'000},
       buddies{derive_key(config, "cursor:buddies"), gigs::completed_together},
       reviews{derive_key(config, "cursor:reviews")},
       payments{config, derive_key(config, "cursor:payments"), std::make_shared<payments::MockProvider>()},
-      system{metrics, {}, {}, {}, {}, {}, {}, {}},
+      system{metrics, {}, {}, {}, {}, {}, {}, {}, {}},
       parts{router, metrics, limiter, derive_key(config, "idempotency"), constraint_errors(), [this] { node.wake(); }},
       gateway_parts(config, metrics, limiter, node, parts.constraint_errors) {
   install_system(router, system);
   auth::install(router, auth);
   users::install(router, users);
+  uploads::install(router, uploads);
   chat::install(router, chat);
   gigs::install(router, gigs);
   buddies::install(router, buddies);
@@ -65,6 +91,7 @@ House::House(Config settings)
   system.errors_page =
       read_events([this](const realtime::EventBook& book) { return ErrorCatalogue(router, book).page(); });
   system.errors_etag = http::etag_of(std::nullopt, system.errors_page);
+  system.storage_answers = [this] { return storage_answers(*store, file_work); };
   realtime::install_session_end(node);
   chat::install_feed(node, chat_parts);
   alerts::install_feed(node, watches);

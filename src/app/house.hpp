@@ -2,11 +2,13 @@
 // authenticator, pipeline). Tests build the same house on a throwaway database.
 #pragma once
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "core/config.hpp"
 #include "core/metrics.hpp"
+#include "core/worker_pool.hpp"
 #include "http/pipeline.hpp"
 #include "realtime/gateway.hpp"
 #include "rooms/alerts/alerts.hpp"
@@ -16,7 +18,9 @@
 #include "rooms/gigs/gigs.hpp"
 #include "rooms/payments/payments.hpp"
 #include "rooms/reviews/reviews.hpp"
+#include "rooms/uploads/uploads.hpp"
 #include "rooms/users/users.hpp"
+#include "storage/storage.hpp"
 
 namespace hourz::app {
 
@@ -30,6 +34,7 @@ struct SystemDeps {
   std::string asyncapi_etag;
   std::string errors_page;  ///< HTML
   std::string errors_etag;
+  std::function<db::Awaitable<bool>()> storage_answers;
 };
 
 void install_system(http::Router& router, SystemDeps& deps);
@@ -46,10 +51,14 @@ class House {
   http::RateLimiter limiter;
   auth::Tokens tokens;
   auth::Hasher hasher;
+  std::unique_ptr<storage::Store> store;
+  WorkerPool file_work;
+  WorkerPool image_work;
   auth::Revocations revocations;
   realtime::Node node;
   users::Deps users;
   auth::Deps auth;
+  uploads::Deps uploads;
   chat::Deps chat;
   gigs::Deps gigs;
   buddies::Deps buddies;

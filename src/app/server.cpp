@@ -97,6 +97,10 @@ struct Server::State {
                 [this](db::Client& database) { return payments::settle(house.payments, database); });
     jobs->every(std::chrono::milliseconds(500), "fold_cells", gigs::fold_cells);
     jobs->every(std::chrono::minutes(1), "purge", purge);
+    jobs->every(std::chrono::minutes(1), "sweep_files",
+                [this](db::Client& database) { return uploads::sweep(house.uploads, database); });
+    jobs->every(std::chrono::minutes(10), "collect_files",
+                [this](db::Client& database) { return uploads::collect(house.uploads, database); });
     register_gauges();
   }
 
@@ -136,9 +140,11 @@ struct Server::State {
     auto& frames_out = m.counter("hourz_sockets_frames_out_total", "WebSocket frames sent.");
     auto& slow = m.counter("hourz_sockets_too_slow_total", "Sockets closed because their peer did not read.");
     auto& hashes = m.gauge("hourz_password_hashes_waiting", "Passwords being hashed or waiting to be.");
+    auto& pictures = m.gauge("hourz_pictures_waiting", "Pictures being made anew or waiting to be.");
+    auto& files = m.gauge("hourz_files_waiting", "Reads and writes of files under way or waiting.");
     auto& dropped = m.counter("hourz_log_lines_dropped_total", "Log lines dropped because the log was too slow.");
     m.before_scrape([this, &connections, &in_use, &waiting, &depth, &open, &accepted, &bad, &outbox, &frames_in,
-                     &frames_out, &slow, &hashes, &dropped] {
+                     &frames_out, &slow, &hashes, &pictures, &files, &dropped] {
       int sums[4] = {0, 0, 0, 0};
       for (const auto& shard : shards) {
         sums[0] += shard->connections;
@@ -158,6 +164,8 @@ struct Server::State {
       catch_up(frames_in, static_cast<double>(figures.frames_in));
       catch_up(frames_out, static_cast<double>(figures.frames_out));
       catch_up(slow, static_cast<double>(figures.too_slow));
+      pictures.Set(static_cast<double>(house.image_work.waiting()));
+      files.Set(static_cast<double>(house.file_work.waiting()));
       hashes.Set(static_cast<double>(house.hasher.waiting()));
       catch_up(dropped, static_cast<double>(log::dropped()));
     });
@@ -235,7 +243,10 @@ void Server::stop() {
   }
   for (const auto& shard : state.shards) shard->thread.join();
   state.house.node.release();
-  state.house.hasher.stop();  // its threads post to the shards
+  // Their threads post to the shards.
+  state.house.hasher.stop();
+  state.house.image_work.stop();
+  state.house.file_work.stop();
 }
 
 }  // namespace hourz::app

@@ -30,7 +30,7 @@ constexpr Endpoint live{.method = Method::get,
 constexpr Endpoint ready{.method = Method::get,
                          .path = "/health/ready",
                          .name = "system.ready",
-                         .summary = "The service can do its work: the database answers",
+                         .summary = "The service can do its work: the database and the store of files answer",
                          .access = Access::anyone,
                          .rate = RateClass::none};
 constexpr Endpoint health{.method = Method::get,
@@ -84,6 +84,9 @@ Awaitable<Health> get_ready(SystemDeps& deps, Call& call) {
   if (!deps.ready || !co_await call.database.ping(std::chrono::milliseconds(1000))) {
     throw Problem(ErrorCode::service_unavailable, deps.ready ? "The database does not answer." : "Not ready.")
         .retry_after(1);
+  }
+  if (!co_await deps.storage_answers()) {
+    throw Problem(ErrorCode::service_unavailable, "The store of files does not answer.").retry_after(1);
   }
   co_return Health{"ok"};
 }

@@ -231,6 +231,16 @@ const std::vector<Setting>& table() {
       number("HOURZ_HASH_THREADS", &Config::hash_threads, 0, 64, "threads that hash passwords; 0: half the cores"),
       number("HOURZ_HASH_QUEUE", &Config::hash_queue, 1, 100'000,
              "passwords that may wait to be hashed; past it the answer is 503"),
+      number("HOURZ_UPLOAD_QUOTA_MB", &Config::upload_quota_mb, 1, 1'000'000,
+             "megabytes (MiB) of pictures that an account may keep"),
+      number("HOURZ_UPLOAD_QUOTA_FILES", &Config::upload_quota_files, 1, 1'000'000,
+             "pictures that an account may keep"),
+      number("HOURZ_IMAGE_THREADS", &Config::image_threads, 0, 64,
+             "threads that decode and write pictures; 0: half the cores"),
+      number("HOURZ_IMAGE_QUEUE", &Config::image_queue, 1, 10'000,
+             "pictures that may wait to be decoded; past it the answer is 503"),
+      number("HOURZ_FILE_LINK_S", &Config::file_link_s, 1, 86'400,
+             "seconds that a signed address of a chat picture lasts"),
       number("HOURZ_LOCATION_BLUR_M", &Config::location_blur_m, 0, 5'000,
              "half the side, in metres, of the squares that the public points of gigs and helpers stand for (off by at "
              "most twice "

@@ -48,6 +48,11 @@ struct Config {
   std::int64_t hash_passes = 2;
   std::int64_t hash_threads = 0;
   std::int64_t hash_queue = 256;
+  std::int64_t upload_quota_mb = 200;
+  std::int64_t upload_quota_files = 500;
+  std::int64_t image_threads = 0;
+  std::int64_t image_queue = 64;
+  std::int64_t file_link_s = 3600;
   std::int64_t location_blur_m = 200;
   std::int64_t fee_bps = 500;
   std::int64_t auto_release_h = 72;

@@ -61,12 +61,15 @@ namespace hourz {
   X(gigs_open, 409, "There are gigs of yours that are not ended")                                 \
   X(payment_held, 409, "There is a payment of yours that is not ended")                           \
   X(last_admin, 409, "There must be an administrator left")                                       \
+  X(upload_in_use, 409, "The picture is in use")                                                  \
+  X(quota_exceeded, 409, "You keep as many pictures as you may")                                  \
   X(idempotency_in_progress, 409, "The first request with this idempotency key is still running") \
   X(length_required, 411, "A Content-Length is needed")                                           \
   X(precondition_failed, 412, "The resource has changed since it was read")                       \
   X(body_too_large, 413, "The body is larger than this resource takes")                           \
   X(target_too_long, 414, "The request target is too long")                                       \
   X(unsupported_media_type, 415, "The resource does not take this media type")                    \
+  X(range_not_satisfiable, 416, "The file has no such range of bytes")                            \
   X(expectation_failed, 417, "The expectation is not one the server knows")                       \
   X(misdirected_request, 421, "The request is for another host")                                  \
   X(validation_failed, 422, "Some fields are not valid")                                          \
@@ -83,6 +86,7 @@ namespace hourz {
   X(not_implemented, 501, "The server does not know this method or transfer coding")              \
   X(service_unavailable, 503, "The service cannot answer just now")                               \
   X(overloaded, 503, "The service has more work than it can take just now")                       \
+  X(insufficient_storage, 507, "There is no room to store this just now")                         \
   X(deadline_exceeded, 503, "The answer was not ready in time; it may or may not have taken effect")
 
 enum class ErrorCode {

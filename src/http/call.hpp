@@ -45,6 +45,7 @@ class Call {
   reflect::Pairs path_parameters;
   std::string_view query;  ///< as sent, without `?`
   std::string body;
+  BodyReader* reader = nullptr;   ///< the body instead, of an endpoint that takes it piece by piece
   std::string_view content_type;  ///< in lower case, without parameters; empty when none was sent
   Response response;
   std::optional<std::int64_t> version;  ///< of the resource answered with: the front of its ETag
@@ -109,6 +110,12 @@ struct OptionalBody {
 template <class F, class J>
 struct FormOrBody {
   std::variant<F, J> value;
+};
+
+/// A multipart/form-data body with one file, read piece by piece: see multipart.hpp.
+struct Upload {
+  BodyReader* body;
+  std::string boundary;
 };
 
 /// The query of a list without filters.

@@ -21,7 +21,7 @@ enum class Effect {
 };
 
 /// Which bucket of the rate limiter pays.
-enum class RateClass { none, standard, auth };
+enum class RateClass { none, standard, auth, upload };
 
 /// The errors an endpoint may answer with, besides those that every endpoint of its kind has.
 class Errors {
@@ -48,9 +48,11 @@ struct Endpoint {
   RateClass rate = RateClass::standard;
   int status = 200;  ///< of success
   Errors errors = {};
-  bool etag = false;       ///< a read of a single resource: ETag and If-None-Match
-  bool if_match = false;   ///< a change that honours If-Match
-  bool idempotent = true;  ///< of a POST that changes: false where the answer holds secrets that must not be stored
+  bool etag = false;          ///< a read of a single resource: ETag and If-None-Match
+  bool ranges = false;        ///< answers 206 to a Range it can give
+  bool knows_caller = false;  ///< of access anyone: whoever has a good token is known; a bad one is as none
+  bool if_match = false;      ///< a change that honours If-Match
+  bool idempotent = true;     ///< of a POST that changes: false where the answer holds secrets that must not be stored
   std::string_view media_type = "application/json";  ///< of a successful answer
   std::uint64_t body_limit = 65536;
 };

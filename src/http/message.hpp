@@ -37,6 +37,25 @@ struct RequestHead {
   }
 };
 
+/// The body of a request whose endpoint takes it piece by piece: memory does not grow with it.
+class BodyReader {
+ public:
+  virtual ~BodyReader() = default;
+  /// The next bytes, some 64 KiB at most; empty at the end. Valid until the next call. Nothing more is read from the
+  /// client until it is called again. Throws Problem when the rest does not come.
+  virtual boost::asio::awaitable<std::string_view> read() = 0;
+};
+
+/// The body of an answer that is fetched piece by piece while it is sent.
+class BodySource {
+ public:
+  virtual ~BodySource() = default;
+  /// The next bytes; never empty before `size` of them were given. Throws when they cannot be had: the connection is
+  /// then closed, which tells the client that something is missing.
+  virtual boost::asio::awaitable<std::string> next() = 0;
+  std::uint64_t size = 0;
+};
+
 struct Response {
   int status = 200;
   std::vector<std::pair<std::string, std::string>> headers;  ///< without Content-Length, Connection and Date
@@ -44,6 +63,7 @@ struct Response {
   std::string body;
   std::shared_ptr<const void> keep_alive;  ///< owns what `static_body` points into, when that is not static
   std::string_view static_body;            ///< sent instead of `body` when not empty: embedded files are not copied
+  std::shared_ptr<BodySource> source;      ///< sent instead of either when set
   std::string_view fixed_headers;          ///< further fields as `Name: value\r\n` lines, of static storage
   bool close = false;                      ///< end the connection after this answer
 };
@@ -56,6 +76,7 @@ struct Admission {
 struct Admitted {
   std::unique_ptr<Admission> admission;  ///< set when the body is wanted
   std::optional<Response> refusal;       ///< else the final answer; the body, if any, stays unread
+  bool streamed = false;                 ///< the body goes to respond_streamed(), even when there is none
   std::uint64_t body_limit = 0;          ///< bytes; a larger Content-Length is refused by the service itself
 };
 
@@ -69,6 +90,9 @@ class Service {
 
   /// Runs the endpoint on the whole request. Never throws.
   virtual boost::asio::awaitable<Response> respond(std::unique_ptr<Admission> admission, std::string body) = 0;
+
+  /// The same for an endpoint that takes its body piece by piece. `body` may be left unread.
+  virtual boost::asio::awaitable<Response> respond_streamed(std::unique_ptr<Admission> admission, BodyReader& body) = 0;
 
   /// The answer to a request that broke HTTP itself, as 400, 408, 411, 414, 417, 421, 431 or 501; the session closes
   /// after it.

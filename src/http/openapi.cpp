@@ -11,7 +11,7 @@ using boost::json::array;
 using boost::json::object;
 
 /// What each room is about. A room that is missing here has no description, which the document's lint refuses.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 8> room_texts{{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 9> room_texts{{
     {"auth",
      "Accounts and sessions: register, log in, refresh, log out, change the password. An access token is short-lived; "
      "a refresh token rotates with every use, and using an old one again ends the session."},
@@ -32,6 +32,9 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 8> room_text
      "What the two sides of a completed gig say of each other, once each, and how the reputation score comes about, "
      "which every review moves at once."},
     {"system", "Health, metrics and the documents of this API. None of them needs a token."},
+    {"uploads",
+     "Pictures: JPEG, PNG and WebP, made anew without metadata, with a thumbnail; for profiles, gigs and messages. "
+     "Served under `/files`, those of messages only to the sides of their rooms."},
     {"users",
      "Profiles, a Helper's fixed location and availability, and the Helpers nearby. Contact details are shown only to "
      "the other side of an accepted gig."},
@@ -105,7 +108,14 @@ std::vector<ErrorCode> errors_of(const Bound& bound) {
   };
   add(ErrorCode::malformed_request);
   add(ErrorCode::duplicate_parameter);
-  if (bound.takes_body) add(ErrorCode::malformed_json);
+  if (bound.takes_body && !bound.takes_upload) add(ErrorCode::malformed_json);
+  if (bound.takes_upload) {
+    for (const ErrorCode code : {ErrorCode::length_required, ErrorCode::request_timeout, ErrorCode::overloaded,
+                                 ErrorCode::insufficient_storage}) {
+      add(code);
+    }
+  }
+  if (endpoint.ranges) add(ErrorCode::range_not_satisfiable);
   add(ErrorCode::body_too_large);
   add(ErrorCode::validation_failed);
   add(ErrorCode::service_unavailable);
@@ -151,6 +161,11 @@ object responses_of(const Bound& bound, const OperationSchemas& schemas) {
     responses["304"] = object{{"description", "Not changed since the version that If-None-Match names."},
                               {"headers", object{{"ETag", reference("headers", "ETag")}}}};
   }
+  if (endpoint.ranges) {
+    responses["206"] = object{{"description", "The bytes that Range asked for."},
+                              {"headers", object{{"Content-Range", reference("headers", "Content-Range")}}},
+                              {"content", object{{endpoint.media_type, object{{"schema", object{}}}}}}};
+  }
   std::map<int, std::string> by_status;
   for (const ErrorCode code : errors_of(bound)) {
     std::string& text = by_status[info_of(code).status];
@@ -190,10 +205,12 @@ object operation_of(const Bound& bound, reflect::SchemaBook& book) {
   }
   if (endpoint.if_match) parameters.push_back(reference("parameters", "If-Match"));
   if (endpoint.etag) parameters.push_back(reference("parameters", "If-None-Match"));
+  if (endpoint.ranges) parameters.push_back(reference("parameters", "Range"));
   if (!parameters.empty()) operation["parameters"] = std::move(parameters);
   if (!schemas.request_body.empty()) operation["requestBody"] = std::move(schemas.request_body);
   operation["responses"] = responses_of(bound, schemas);
   operation["security"] = endpoint.access == Access::anyone ? array{} : array{object{{"bearer", array{}}}};
+  if (endpoint.knows_caller) operation["security"] = array{object{}, object{{"bearer", array{}}}};
   return operation;
 }
 
@@ -294,12 +311,14 @@ object openapi_document(const Router& router) {
                            "other errors changed nothing and leave the key free.",
                            object{{"type", "string"}, {"minLength", 1}, {"maxLength", 255}})},
                 {"If-Match", parameter("If-Match", "Change only this version; else 412.", object{{"type", "string"}})},
+                {"Range", parameter("Range", "Part of the file: one range of bytes.", object{{"type", "string"}})},
                 {"If-None-Match",
                  parameter("If-None-Match", "Answer 304 when it is still this version.", object{{"type", "string"}})}}},
            {"headers",
             object{{"X-Request-Id", header("Names this request in logs; the caller's own when sane.")},
                    {"Location", header("Where the new resource is.")},
                    {"ETag", header("Version of the resource.")},
+                   {"Content-Range", header("Which bytes of how many.")},
                    {"Idempotency-Replayed", header("`true` when this is the first answer given again.")},
                    {"RateLimit", header("What is left: `\"name\";r=requests;t=seconds`. Absent while limits are off.")},
                    {"RateLimit-Policy", header("The limit: `\"name\";q=requests;w=seconds`.")},

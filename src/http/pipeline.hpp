@@ -46,6 +46,7 @@ class Pipeline final : public Service {
 
   Awaitable<Admitted> admit(RequestHead head) override;
   Awaitable<Response> respond(std::unique_ptr<Admission> admission, std::string body) override;
+  Awaitable<Response> respond_streamed(std::unique_ptr<Admission> admission, BodyReader& body) override;
   Response refuse(int status, std::string_view detail) override;
 
   /// Both steps: for tests, which have no sessions.
@@ -53,7 +54,9 @@ class Pipeline final : public Service {
 
  private:
   struct Ticket;
+  Awaitable<void> identify(Ticket& ticket);
   Awaitable<void> authorize(Ticket& ticket);
+  Awaitable<Response> answer(std::unique_ptr<Admission> admission, std::string body, BodyReader* reader);
   Awaitable<void> attempt(Ticket& ticket, Call& call);
   Awaitable<void> attempt_with_key(Ticket& ticket, Call& call, std::string_view key);
   void conclude(Ticket& ticket, Response& response);

@@ -6,6 +6,7 @@ namespace hourz::http {
 
 RateRule RateLimiter::rule_of(RateClass rate) {
   if (rate == RateClass::auth) return {"auth", 5, std::chrono::seconds(60)};
+  if (rate == RateClass::upload) return {"upload", 10, std::chrono::seconds(60)};
   return {"standard", 300, std::chrono::seconds(60)};
 }
 

@@ -115,6 +115,20 @@ void require_json(const Call& call) {
       .header("Accept-Post", "application/json");
 }
 
+void Argument<Upload>::describe(OperationSchemas& schemas, reflect::SchemaBook&) {
+  using boost::json::array;
+  using boost::json::object;
+  object file{{"type", "string"},
+              {"contentMediaType", "application/octet-stream"},
+              {"description", "the bytes of a JPEG, PNG or WebP; name and type as stated are not looked at"}};
+  object form{{"type", "object"},
+              {"required", array{"file"}},
+              {"properties", object{{"file", std::move(file)}}},
+              {"additionalProperties", false}};
+  schemas.request_body =
+      object{{"required", true}, {"content", object{{"multipart/form-data", object{{"schema", std::move(form)}}}}}};
+}
+
 void refuse_body(const Call& call) {
   if (call.body.empty() || call.endpoint.method == Method::get) return;
   require_json(call);

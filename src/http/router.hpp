@@ -34,6 +34,7 @@ struct Bound {
   std::size_t index;  ///< of the endpoint in the router
   bool takes_body;    ///< of any kind
   bool takes_form;
+  bool takes_upload;
 };
 
 class Router {
@@ -147,6 +148,17 @@ struct Argument<FormOrBody<F, J>> {
   }
 };
 
+/// Of a multipart/form-data Content-Type. Throws malformed_request.
+std::string boundary_in(std::string_view content_type);
+
+template <>
+struct Argument<Upload> {
+  static constexpr bool is_body = true;
+  static constexpr bool is_upload = true;
+  static Upload make(Call& call) { return {call.reader, boundary_in(call.head.header("content-type").value_or(""))}; }
+  static void describe(OperationSchemas& schemas, reflect::SchemaBook& book);
+};
+
 /// A body where none is expected must be empty or `{}`.
 void refuse_body(const Call& call);
 /// No parameter is known where none is declared; of the interface alone, since a page's files may carry a `?version`.
@@ -161,6 +173,9 @@ template <class T>
 concept TakesBody = requires { Argument<T>::is_body; };
 template <class T>
 concept TakesForm = requires { Argument<T>::is_form; };
+
+template <class T>
+concept TakesUpload = requires { Argument<T>::is_upload; };
 
 template <class R>
 void answer(Call& call, const R& value) {
@@ -195,6 +210,7 @@ void Router::add(const Endpoint& endpoint, Awaitable<R> (*handler)(Deps&, Call&,
   bound->endpoint = &endpoint;
   bound->takes_body = (TakesBody<Args> || ...);
   bound->takes_form = (TakesForm<Args> || ...);
+  bound->takes_upload = (TakesUpload<Args> || ...);
   bound->invoke = [handler, room = &deps](Call& call) { return http::invoke(handler, room, call); };
   bound->describe = [](reflect::SchemaBook& book) {
     OperationSchemas schemas;

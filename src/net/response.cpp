@@ -51,7 +51,7 @@ void write_head(std::string& out, const http::Response& response, std::string_vi
   if (has_body(response.status)) {
     if (!response.content_type.empty()) append_field(out, "Content-Type", response.content_type);
     out += "Content-Length: ";
-    append_number(out, body_of(response).size());
+    append_number(out, response.source ? response.source->size : body_of(response).size());
     out += "\r\n";
   }
   if (persistence == Persistence::close) out += "Connection: close\r\n";

@@ -7,6 +7,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 
+#include "core/problem.hpp"
 #include "net/head.hpp"
 #include "net/response.hpp"
 #include "net/shard.hpp"
@@ -22,6 +23,7 @@ using namespace std::chrono_literals;
 constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t read_bytes = 4096;           // what an idle connection keeps
 constexpr std::size_t body_step_bytes = 8 * 1024;  // a body's memory grows with what has arrived, not what is promised
+constexpr std::size_t stream_bytes = 64 * 1024;    // of a body that is taken piece by piece
 constexpr std::size_t linger_bytes = 64 * 1024;
 constexpr auto linger_time = 1s;
 constexpr std::uint64_t mebibyte = 1024 * 1024;
@@ -84,6 +86,24 @@ asio::awaitable<bool> send_all(Session& session) {
   const Sent sent = send_some(session);
   if (sent == Sent::some) co_return co_await send_rest(session);
   co_return sent == Sent::all;
+}
+
+/// Sends a body that is fetched while it is sent, behind its head. Whoever is slow has write_timeout for each piece.
+asio::awaitable<bool> send_source(Session& session, http::BodySource& source) {
+  if (!co_await send_all(session)) co_return false;
+  for (std::uint64_t left = source.size; left > 0;) {
+    std::string piece;
+    try {
+      piece = co_await source.next();
+    } catch (const std::exception&) {
+      co_return false;  // the head is out: a connection that ends is all that can still be said
+    }
+    if (piece.empty() || piece.size() > left) co_return false;
+    left -= piece.size();
+    session.out = {asio::buffer(piece), asio::const_buffer()};
+    if (!co_await send_all(session)) co_return false;
+  }
+  co_return true;
 }
 
 /// Puts an answer up for sending. `response` must live until it is sent.
@@ -181,6 +201,63 @@ asio::awaitable<bool> read_body(Session& session, std::size_t length, std::strin
   co_return true;
 }
 
+/// The body of a request, handed on as it arrives. The time that the service takes between two pieces is not the
+/// peer's.
+class StreamedBody final : public http::BodyReader {
+ public:
+  StreamedBody(Session& session, std::uint64_t length, bool expect_continue)
+      : session_(session),
+        left_(length),
+        time_left_(session.limits.body_timeout *
+                   static_cast<std::int64_t>(1 + (length == 0 ? 0 : length - 1) / mebibyte)),
+        proceed_(expect_continue && length > 0) {}
+
+  asio::awaitable<std::string_view> read() override {
+    if (left_ == 0) co_return std::string_view();
+    if (std::exchange(proceed_, false)) {
+      constexpr std::string_view proceed = "HTTP/1.1 100 Continue\r\n\r\n";
+      session_.out = {asio::const_buffer(proceed.data(), proceed.size()), asio::const_buffer()};
+      if (!co_await send_all(session_)) give_up();
+    }
+    const auto most = static_cast<std::size_t>(std::min<std::uint64_t>(stream_bytes, left_));
+    if (piece_.size() < most) piece_.resize(most);
+    std::size_t have = std::min(most, session_.buffer.size());
+    std::copy_n(session_.received().data(), have, piece_.data());
+    session_.buffer.consume(have);
+    if (have == 0) {
+      const Clock::time_point begun = Clock::now();
+      session_.arm(Phase::body, time_left_);
+      const auto [ec, n] = co_await session_.socket.async_read_some(asio::buffer(piece_.data(), most), as_result);
+      time_left_ -= std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - begun);
+      const bool late = session_.expired;
+      if (ec && !late) give_up();
+      session_.expired = false;
+      session_.disarm();
+      if (late) throw Problem(ErrorCode::request_timeout, "The request body took too long to arrive.");
+      have = n;
+    }
+    left_ -= have;
+    co_return std::string_view(piece_).substr(0, have);
+  }
+
+  bool unread() const { return left_ > 0; }
+  bool gone() const { return gone_; }
+
+ private:
+  [[noreturn]] void give_up() {
+    gone_ = true;
+    session_.disarm();
+    throw Problem(ErrorCode::request_timeout, "The connection ended before the request body did.");
+  }
+
+  Session& session_;
+  std::uint64_t left_;
+  std::chrono::milliseconds time_left_;
+  bool proceed_;
+  bool gone_ = false;
+  std::string piece_;
+};
+
 /// A request for a WebSocket's target. Opened, the connection lives on as a WebSocket, and there is nothing to answer.
 asio::awaitable<std::optional<http::Response>> upgrade(Session& session, Head& head) {
   realtime::Gateway& gateway = *session.shard->gateway;
@@ -258,8 +335,14 @@ asio::awaitable<bool> exchange(Session& session, bool last) {
       co_await refuse(session, {413, "The request body is too long."}, is_head);
       co_return false;
     }
+    if (admitted.streamed) {
+      StreamedBody body(session, length, head.expect_continue);
+      response = co_await session.shard->service->respond_streamed(std::move(admitted.admission), body);
+      if (body.gone()) co_return false;
+      unread = body.unread();
+    }
     std::string body;
-    if (length > 0) {
+    if (length > 0 && !response) {
       if (head.expect_continue) {
         constexpr std::string_view proceed = "HTTP/1.1 100 Continue\r\n\r\n";
         session.out = {asio::const_buffer(proceed.data(), proceed.size()), asio::const_buffer()};
@@ -271,7 +354,9 @@ asio::awaitable<bool> exchange(Session& session, bool last) {
       }
       unread = false;
     }
-    response = co_await session.shard->service->respond(std::move(admitted.admission), std::move(body));
+    if (!response) {
+      response = co_await session.shard->service->respond(std::move(admitted.admission), std::move(body));
+    }
   }
 
   const bool close = last || unread || response->close || !head.keep_alive || session.draining();
@@ -280,9 +365,13 @@ asio::awaitable<bool> exchange(Session& session, bool last) {
           : head.http_1_0 ? Persistence::keep_alive
                           : Persistence::unsaid,
           is_head);
-  const Sent sent = send_some(session);
-  if (sent == Sent::failed) co_return false;
-  if (sent == Sent::some && !co_await send_rest(session)) co_return false;
+  if (response->source && !is_head) {
+    if (!co_await send_source(session, *response->source)) co_return false;
+  } else {
+    const Sent sent = send_some(session);
+    if (sent == Sent::failed) co_return false;
+    if (sent == Sent::some && !co_await send_rest(session)) co_return false;
+  }
   if (close) co_await linger(session);
   co_return !close;
 }

@@ -22,6 +22,7 @@ class LocalStore final : public Store {
   void remove(std::string_view key) override;
   void list(std::string_view prefix, const std::function<void(const ObjectInfo&)>& each) override;
   void check() override;
+  bool is_shared() const override { return false; }
 
  private:
   std::filesystem::path path_of(std::string_view key) const;

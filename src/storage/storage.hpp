@@ -51,6 +51,9 @@ class Store {
   /// Each object whose key begins with `prefix` once, in the order of keys.
   virtual void list(std::string_view prefix, const std::function<void(const ObjectInfo&)>& each) = 0;
 
+  /// Whether other machines may be writing to it.
+  virtual bool is_shared() const { return true; }
+
   /// Returns when the store can be reached and written to: for readiness.
   virtual void check() = 0;
 };

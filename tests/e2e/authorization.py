@@ -7,6 +7,8 @@ A PATCH stands for its PUT. An operation or event without a row fails the test.
 """
 
 import collections
+import struct
+import zlib
 
 ROLES = ("stranger", "seeker", "helper", "admin")
 # What an operation behind a token answers to those who have no good one.
@@ -22,6 +24,16 @@ def row(state, stranger, seeker, helper, admin, body=None):
 def everybody(status=200, body=None, state=None):
     return row(state, status, status, status, status, body)
 
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+# A form with a picture of one grey pixel.
+PICTURE = (b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n\x89PNG\r\n\x1a\n'
+           + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(b"\0\x80"))
+           + chunk(b"IEND", b"") + b"\r\n--x--\r\n")
+PICTURE_FIELDS = {"Content-Type": "multipart/form-data; boundary=x"}
 
 OPERATIONS = {
     "auth.change_password": everybody(204, {"current_password": "{password}", "new_password": "{password} again"}),
@@ -77,6 +89,12 @@ OPERATIONS = {
     "reviews.remove": row("review", 403, 204, 403, 403),
     "reviews.reputation": everybody(200),
     "reviews.write": row("completed", 403, 201, 201, 403, {"gig_id": "{gig}", "rating": 5}),
+    "uploads.chat": everybody(201, PICTURE),
+    "uploads.gig": everybody(201, PICTURE),
+    "uploads.link": row("upload", 404, 200, 404, 404),
+    "uploads.mine": everybody(),
+    "uploads.profile": everybody(201, PICTURE),
+    "uploads.remove": row("upload", 404, 204, 404, 404),
     "users.block": everybody(204, None, "another"),
     "users.blocks": everybody(),
     "users.change_me": everybody(200, {"bio": "New"}),
@@ -92,13 +110,15 @@ OPERATIONS = {
 
 # Open to everybody, with a token or without, and whatever became of it.
 OPEN = {"auth.login", "auth.refresh", "auth.register", "system.asyncapi", "system.docs", "system.docs_file", "system.health",
-        "system.live", "system.metrics", "system.openapi", "system.ready"}
+        "system.live", "system.metrics", "system.openapi", "system.ready", "uploads.file", "uploads.thumbnail"}
 # An open operation that is no plain read: its body, and what it answers.
 OPEN_ANSWERS = {
     "auth.login": ({"email": "nobody@example.com", "password": "not the right one"}, 401),
     "auth.refresh": ({"refresh_token": "x"}, 401),
     "auth.register": ({"email": "x", "password": "x"}, 422),
     "system.docs_file": (None, 404),
+    "uploads.file": (None, 404),
+    "uploads.thumbnail": (None, 404),
 }
 QUERIES = {"gigs.map": "min_latitude=13&min_longitude=100&max_latitude=14&max_longitude=101&zoom=10",
            "users.nearby": "latitude=13.7&longitude=100.5"}

@@ -150,7 +150,9 @@ void check_exchange(app::House& house, const Ask& ask, const http::Response& res
   if (answer.status == 401) EXPECT_TRUE(answer.header("WWW-Authenticate").starts_with("Bearer")) << where;
   if (answer.status == 405) EXPECT_FALSE(answer.header("Allow").empty()) << where;
   if (answer.status == 429 || answer.status == 503) EXPECT_FALSE(answer.header("Retry-After").empty()) << where;
-  if (answer.status == 201) EXPECT_TRUE(answer.header("Location").starts_with("/api/")) << where;
+  if (answer.status == 201)
+    EXPECT_TRUE(answer.header("Location").starts_with("/api/") || answer.header("Location").starts_with("/files/"))
+        << where;
   if (schema != nullptr && !path.empty() && records().exchanges.is_open()) {
     const std::string key = method_key(ask.method) + " " + path + " " + std::to_string(answer.status);
     if (records().kept[key]++ < samples_of_each) {
@@ -182,6 +184,9 @@ Awaitable<void> exchange(World* world, Ask ask, Answer* out, int* left) {
   out->headers = response.headers;
   if (!response.content_type.empty()) out->headers.emplace_back("Content-Type", response.content_type);
   out->text = response.static_body.empty() ? response.body : std::string(response.static_body);
+  if (response.source) {
+    while (out->text.size() < response.source->size) out->text += co_await response.source->next();
+  }
   if (response.content_type.find("json") != std::string::npos && !out->text.empty()) {
     boost::system::error_code error;
     out->body = json::parse(out->text, error);
@@ -271,7 +276,8 @@ Config test_config() {
 
 // --- World -----------------------------------------------------------------------------------------------------------
 
-World::World(const std::function<void(Config&)>& adjust) : database_(make_database()) {
+World::World(const std::function<void(Config&)>& adjust)
+    : database_(make_database()), files_(make_temporary_folder("files")) {
   session_ = std::make_unique<db::Session>(superuser_url(database_));
   build(adjust);
 }
@@ -282,11 +288,15 @@ World::~World() {
   io_.poll();
   desk_.reset();
   session_.reset();
+  house_.reset();
+  std::error_code ignored;
+  fs::remove_all(files_, ignored);
   drop_database(database_);
 }
 
 void World::build(const std::function<void(Config&)>& adjust) {
   Config config = test_config();
+  config.files_directory = files_.string();
   if (adjust) adjust(config);
   house_ = std::make_unique<app::House>(std::move(config));
   house_->system.ready = true;

@@ -13,6 +13,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/json.hpp>
 #include <chrono>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -85,6 +86,8 @@ class World {
   app::House& house() { return *house_; }
   app::Desk& desk() { return *desk_; }
   boost::asio::io_context& io() { return io_; }
+  /// Where the house keeps pictures.
+  const std::filesystem::path& files() const { return files_; }
   std::string app_url() const;
   std::string owner_url() const;
 
@@ -140,6 +143,7 @@ class World {
   void build(const std::function<void(Config&)>& adjust);
 
   std::string database_;
+  std::filesystem::path files_;
   boost::asio::io_context io_{1};
   std::unique_ptr<app::House> house_;
   std::unique_ptr<app::Desk> desk_;

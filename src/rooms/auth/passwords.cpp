@@ -1,34 +1,17 @@
 #include "rooms/auth/passwords.hpp"
 
-#include <sched.h>
 #include <sodium.h>
 
 #include <algorithm>
-#include <boost/asio/bind_executor.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/thread_pool.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <stdexcept>
-#include <thread>
 
 #include "core/text.hpp"
+#include "core/worker_pool.hpp"
 #include "http/assets.hpp"
 #include "rooms/auth/hash_memory.hpp"
 
 namespace hourz::auth {
 namespace {
-
-/// Runs on the hash threads. I/O threads and the database stay ahead of a burst of logins: being nice is not enough
-/// where the kernel groups processes by session, for it counts within a session only, and each of PostgreSQL's is one.
-void settle_in() {
-  thread_local const bool settled = [] {
-    const sched_param none{};
-    const bool idle = sched_setscheduler(0, SCHED_IDLE, &none) == 0;
-    keep_hash_memory();
-    return idle;
-  }();
-  static_cast<void>(settled);
-}
 
 std::string argon2id(std::string_view password, HashCost cost) {
   char out[crypto_pwhash_STRBYTES];
@@ -42,59 +25,28 @@ std::string argon2id(std::string_view password, HashCost cost) {
 }  // namespace
 
 struct Hasher::State {
-  State(HashCost wanted, std::size_t threads, std::size_t bound)
+  State(HashCost wanted, std::size_t threads, std::size_t queue)
       : cost(wanted),
-        queue(bound),
-        pool(std::make_unique<boost::asio::thread_pool>(threads)),
+        pool({.threads = threads,
+              .queue = queue,
+              .busy = "Too many logins just now; try again in a moment.",
+              .yielding = true,
+              .on_thread = keep_hash_memory,
+              .on_quiet = wipe_hash_memory}),
         decoy(argon2id("nobody has this password", wanted)) {}
   HashCost cost;
-  std::size_t queue;
-  std::unique_ptr<boost::asio::thread_pool> pool;
+  WorkerPool pool;
   std::string decoy;  ///< stands in for the hash of an account that is not there
-  std::atomic<std::size_t> waiting{0};
 };
 
-Hasher::Hasher(HashCost cost, std::size_t threads, std::size_t queue) {
-  if (threads == 0) threads = std::max(1U, std::thread::hardware_concurrency() / 2);
-  state_ = std::make_unique<State>(cost, threads, queue + threads);
-}
+Hasher::Hasher(HashCost cost, std::size_t threads, std::size_t queue)
+    : state_(std::make_unique<State>(cost, threads, queue)) {}
 
 Hasher::~Hasher() { stop(); }
 
-void Hasher::stop() {
-  if (!state_->pool) return;
-  state_->pool->stop();
-  state_->pool->join();
-  state_->pool.reset();
-}
+void Hasher::stop() { state_->pool.stop(); }
 
 namespace {
-
-/// Runs `work` on the pool and comes back on the caller's executor.
-template <class Work>
-boost::asio::awaitable<std::invoke_result_t<Work>> on_pool(boost::asio::thread_pool& pool,
-                                                           std::atomic<std::size_t>& waiting, std::size_t bound,
-                                                           Work work) {
-  if (waiting.fetch_add(1) >= bound) {
-    waiting.fetch_sub(1);
-    throw Problem(ErrorCode::overloaded, "Too many logins just now; try again in a moment.").retry_after(2);
-  }
-  const auto home = co_await boost::asio::this_coro::executor;
-  std::exception_ptr failure;
-  std::optional<std::invoke_result_t<Work>> result;
-  // Two hops: to the pool, then home. Between them this coroutine touches nothing of the shard.
-  co_await boost::asio::post(boost::asio::bind_executor(pool, boost::asio::use_awaitable));
-  try {
-    settle_in();
-    result.emplace(work());
-  } catch (...) {
-    failure = std::current_exception();
-  }
-  if (waiting.fetch_sub(1) <= 1) wipe_hash_memory();
-  co_await boost::asio::post(boost::asio::bind_executor(home, boost::asio::use_awaitable));
-  if (failure) std::rethrow_exception(failure);
-  co_return std::move(*result);
-}
 
 struct HashWork {
   std::string password;
@@ -116,20 +68,20 @@ struct VerifyWork {
 
 boost::asio::awaitable<std::string> Hasher::hash(std::string password) {
   HashWork work{std::move(password), state_->cost};
-  co_return co_await on_pool(*state_->pool, state_->waiting, state_->queue, std::move(work));
+  co_return co_await state_->pool.run(std::move(work));
 }
 
 boost::asio::awaitable<bool> Hasher::verify(std::string password, std::string stored) {
   const bool real = !stored.empty();
   VerifyWork work{std::move(password), real ? std::move(stored) : state_->decoy, real};
-  co_return co_await on_pool(*state_->pool, state_->waiting, state_->queue, std::move(work));
+  co_return co_await state_->pool.run(std::move(work));
 }
 
 bool Hasher::is_outdated(const std::string& stored) const {
   return crypto_pwhash_str_needs_rehash(stored.c_str(), state_->cost.passes, state_->cost.memory_bytes) != 0;
 }
 
-std::size_t Hasher::waiting() const { return state_->waiting; }
+std::size_t Hasher::waiting() const { return state_->pool.waiting(); }
 
 std::optional<Fault> weakness_of(std::string_view password, std::string_view email) {
   const std::string folded = fold_case(password);

@@ -187,6 +187,12 @@ struct Pairs {
 };
 BOOST_DESCRIBE_STRUCT(Pairs, (), (ones, others))
 
+struct SideRow {
+  std::vector<Uuid> room_ids;
+  Uuid user_id;
+};
+BOOST_DESCRIBE_STRUCT(SideRow, (), (room_ids, user_id))
+
 struct Numbers {
   std::vector<Uuid> room_ids;
   std::vector<std::int64_t> seqs;
@@ -204,6 +210,7 @@ const db::Query<PageRow, AfterRow> select_after{sql::after};
 const db::Query<MissedPageRow, MissedRow> select_missed{sql::missed};
 const db::Query<MarkedRow, MarkRow> move_marker{sql::mark_read};
 const db::Query<RoomOfPair, Pairs> select_of_pairs{sql::of_pairs};
+const db::Query<bool, SideRow> select_is_side{sql::is_side};
 const db::Query<MessageRow, Numbers> select_messages{sql::messages};
 
 Message to_message(MessageRow&& row) {
@@ -261,9 +268,17 @@ Room to_room(RoomRow&& row, const Uuid& viewer) {
 /// One attempt; db::Error retryable when another with the same client_id was under way. `reads` is for finding out why
 /// nothing was sent, when the transaction has ended already.
 Awaitable<Message> send_once(db::Executor& db, db::Executor& reads, SendRow row) {
+  const auto image = row.image_url ? uploads::id_in(*row.image_url) : std::nullopt;
   std::optional<SentRow> sent;
   try {
-    sent = co_await db::maybe_last(db, send_message, row);
+    if (image) {
+      // In this order: what is not sent takes no picture, since nothing is committed then.
+      const auto taken = co_await uploads::use(db, {row.sender_id, uploads::Category::CHAT, row.room_id, {*image}});
+      if (taken.empty()) throw invalid("image_url", "not_your_upload", "must be an upload of yours");
+      sent = co_await db::maybe(db, send_message, row);
+    } else {
+      sent = co_await db::maybe_last(db, send_message, row);
+    }
   } catch (db::Error& error) {
     if (error.constraint == "chat_messages_client_id") error.kind = db::ErrorKind::retryable;
     throw;
@@ -292,6 +307,10 @@ Awaitable<Message> send_once(db::Executor& db, db::Executor& reads, SendRow row)
 
 SendRow to_row(const Uuid& room_id, const Uuid& sender, Draft&& draft) {
   SendRow row{room_id, sender, make_uuid(), MessageType::TEXT, {}, std::nullopt, draft.client_id};
+  if (draft.image_url) {
+    row.type = MessageType::IMAGE;
+    row.image_url = std::move(draft.image_url->value);
+  }
   if (draft.content) row.content = std::move(draft.content->value);
   return row;
 }
@@ -455,8 +474,8 @@ Awaitable<ReadReceipt> put_read(Deps&, Call& call, Path<RoomPath> path, Body<Mar
 }  // namespace
 
 void Draft::check(const Draft& draft, std::vector<Fault>& faults) {
-  // There is no upload room yet, so nothing can be an upload of the sender's.
-  if (draft.image_url) faults.push_back({"image_url", "not_your_upload", "must be an upload of yours"});
+  if (draft.image_url && !uploads::id_in(draft.image_url->value))
+    faults.push_back({"image_url", "not_your_upload", "must be an upload of yours"});
   if (!draft.image_url && (!draft.content || draft.content->value.empty())) {
     faults.push_back({"content", draft.content ? "empty" : "required", "must have at least 1 characters"});
   }
@@ -475,11 +494,18 @@ Awaitable<Message> send(db::Client& database, Uuid room_id, Uuid sender, Draft d
   for (int tries = 1;; ++tries) {
     const auto transaction = database.begin();
     try {
-      co_return co_await send_once(*transaction, database.reads(), row);
+      Message message = co_await send_once(*transaction, database.reads(), row);
+      co_await transaction->commit();
+      co_return message;
     } catch (const db::Error& error) {
       if (error.kind != db::ErrorKind::retryable || tries == 4) throw;
     }
   }
+}
+
+Awaitable<bool> is_side(db::Executor& db, std::vector<Uuid> room_ids, Uuid user) {
+  const SideRow asked{std::move(room_ids), user};
+  co_return co_await db::one(db, select_is_side, asked);
 }
 
 Awaitable<Room> read_room(db::Executor& db, Uuid room_id, Uuid viewer) {

@@ -11,6 +11,7 @@
 
 #include "core/config.hpp"
 #include "http/router.hpp"
+#include "rooms/uploads/uploads.hpp"
 #include "rooms/users/users.hpp"
 
 namespace hourz::chat {
@@ -86,7 +87,8 @@ using SeqOrNone = Integer<0, 9'007'199'254'740'991>;  ///< 0: before the first
 /// What a client says; the room comes with the path or the frame.
 struct Draft {
   static constexpr std::array notes{
-      Note{"content", "may be left out or empty with an image"}, Note{"image_url", "an upload of the sender's"},
+      Note{"content", "may be left out or empty with an image"},
+      Note{"image_url", "`/files/{id}` of a chat upload of the sender's"},
       Note{"client_id", "the same again answers with the message that is stored already"}};
   std::optional<Text<0, 4000>> content;
   std::optional<Text<1, 300>> image_url;
@@ -107,6 +109,9 @@ void install(http::Router& router, Deps& deps);
 
 /// Stored and committed when it returns. Throws Problem: not_found (also for a stranger), room_closed.
 Awaitable<Message> send(db::Client& database, Uuid room_id, Uuid sender, Draft draft);
+
+/// Whether somebody is a side of one of the rooms.
+Awaitable<bool> is_side(db::Executor& db, std::vector<Uuid> room_ids, Uuid user);
 
 /// Throws not_found, also for a stranger.
 Awaitable<Room> read_room(db::Executor& db, Uuid room_id, Uuid viewer);

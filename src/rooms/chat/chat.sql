@@ -83,6 +83,10 @@ WITH room AS (
 -- One room, for a side of it.
 SELECT @room@ FROM chat_rooms r @sides@ WHERE r.id = :room_id AND :viewer IN (r.seeker_id, r.helper_id)
 
+-- name: chat.is_side
+-- Who may see a picture: whoever is a side of a room it was sent to, closed or not.
+SELECT EXISTS (SELECT 1 FROM chat_rooms WHERE id = ANY (:room_ids) AND :user_id IN (seeker_id, helper_id))
+
 -- name: chat.rooms
 -- The caller's rooms, most recently active first. The order of all pages is the order when the first was read: the time
 -- of a room that was active since is looked up among its messages, so that no page repeats or skips one.

@@ -120,7 +120,7 @@ const db::Query<db::Nothing> drop_empty{sql::drop_empty_cells};
 
 struct CreateGig {
   static constexpr std::array notes{Note{"category", "kept in lower case"},
-                                    Note{"image_urls", "the seeker's own uploads"},
+                                    Note{"image_urls", "`/files/{id}` of gig uploads of the seeker's"},
                                     Note{"expires_at", "when the gig, if nobody took it, is cancelled by the clock"}};
   Text<3, 120> title;
   Text<1, 4000> description;
@@ -156,11 +156,35 @@ void place(const Deps& deps, NewRow& row, const Uuid& seeker, Point point) {
   row.cell_y = cell.y;
 }
 
-/// Pictures must be uploads of the caller's; there is no upload room yet, so nothing can be one.
+/// Pictures must be uploads of the caller's: these cannot be, whoever they might belong to.
+std::vector<std::optional<Uuid>> images_in(const std::vector<std::string>& urls) {
+  std::vector<std::optional<Uuid>> ids;
+  for (const std::string& url : urls) ids.push_back(uploads::id_in(url));
+  return ids;
+}
+
+Fault not_your_upload(std::size_t place) {
+  return {"image_urls[" + std::to_string(place) + "]", "not_your_upload", "must be an upload of yours"};
+}
+
 void check_images(const std::vector<std::string>& urls, std::vector<Fault>& faults) {
-  for (std::size_t i = 0; i < urls.size(); ++i) {
-    faults.push_back({"image_urls[" + std::to_string(i) + "]", "not_your_upload", "must be an upload of yours"});
+  const auto ids = images_in(urls);
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (!ids[i]) faults.push_back(not_your_upload(i));
   }
+}
+
+/// The gig refers to these pictures from now on, and to no others. Throws validation_failed.
+Awaitable<void> take_images(db::Executor& db, const Uuid& seeker, const Uuid& gig,
+                            const std::vector<std::string>& urls) {
+  std::vector<Uuid> ids;
+  for (const auto& id : images_in(urls)) ids.push_back(id.value());
+  const std::vector<Uuid> taken = co_await uploads::use(db, {seeker, uploads::Category::GIG, gig, ids});
+  std::vector<Fault> faults;
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (std::ranges::find(taken, ids[i]) == taken.end()) faults.push_back(not_your_upload(i));
+  }
+  if (!faults.empty()) throw Problem(std::move(faults));
 }
 
 void check_expiry(const std::optional<Timestamp>& expires_at, std::vector<Fault>& faults) {
@@ -200,6 +224,7 @@ Awaitable<Gig> post_gig(Deps& deps, Call& call, Body<CreateGig> body) {
   row.address_text = value_of(body->address_text);
   row.starts_at = body->starts_at;
   row.expires_at = body->expires_at;
+  if (!row.image_urls.empty()) co_await take_images(call.db(), call.user(), row.id, row.image_urls);
   auto made = co_await db::maybe_last(call.db(), insert_gig, std::move(row));
   call.header("Location", "/api/gigs/" + to_string(made.value().id));
   co_return answer_with(call, std::move(*made));
@@ -398,6 +423,12 @@ Awaitable<Gig> put_gig(Deps& deps, Call& call, Path<GigPath> path, Body<ChangeGi
     if (row.set_title) texts.title = row.title;
     if (row.set_description) texts.description = row.description;
     row.terms = search_terms(texts.title + "\n" + texts.description);
+  }
+  if (row.set_image_urls) {
+    co_await take_images(call.db(), call.user(), path->id, row.image_urls);
+    std::vector<Uuid> kept;
+    for (const auto& id : images_in(row.image_urls)) kept.push_back(id.value());
+    co_await uploads::release(call.db(), path->id, std::move(kept));
   }
   auto changed = co_await db::maybe_last(call.db(), update_gig, std::move(row));
   co_return answer_with(call, std::move(changed.value()));

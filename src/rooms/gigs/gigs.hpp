@@ -12,6 +12,7 @@
 #include "core/config.hpp"
 #include "http/router.hpp"
 #include "rooms/gigs/lifecycle.hpp"
+#include "rooms/uploads/uploads.hpp"
 #include "rooms/users/users.hpp"
 
 namespace hourz::gigs {

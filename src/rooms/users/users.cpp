@@ -195,6 +195,12 @@ BOOST_DESCRIBE_STRUCT(ShownParameters, (), (id, caller))
 const db::Query<ProfileRow, ShownParameters> select_shown{sql::shown};
 const db::Query<OwnRow, ChangeRow> update_profile{sql::change};
 const db::Query<OwnRow, LocationRow> update_location{sql::set_location};
+struct PhotoRow {
+  Uuid id;
+  std::string url;
+};
+BOOST_DESCRIBE_STRUCT(PhotoRow, (), (id, url))
+const db::Query<db::Nothing, PhotoRow> update_photo{sql::set_photo};
 const db::Query<OwnRow, AvailableRow> update_available{sql::set_available};
 const db::Query<NearRow, NearParameters> select_near{sql::near};
 const db::Query<NearRow, NearParameters> select_near_available{sql::near_available};
@@ -540,6 +546,10 @@ Awaitable<bool> set_password(db::Executor& db, Uuid id, std::string verified, st
 
 Awaitable<std::int64_t> grant_admin(db::Executor& db, std::string email) {
   co_return co_await db::run(db, update_admin, std::move(email));
+}
+
+Awaitable<void> set_photo(db::Executor& db, Uuid id, std::string url) {
+  co_await db::run(db, update_photo, PhotoRow{id, std::move(url)});
 }
 
 }  // namespace hourz::users

@@ -150,6 +150,8 @@ Awaitable<User> create(db::Executor& db, NewUser user);
 Awaitable<User> own(db::Executor& db, Uuid id);
 /// With `setup`, marks the profile as set up; nothing when it was so already.
 Awaitable<std::optional<User>> change_profile(db::Executor& db, Uuid id, const ProfileChange& change, bool setup);
+/// What others see of somebody beside the name. Nothing when there is nobody.
+Awaitable<void> set_photo(db::Executor& db, Uuid id, std::string url);
 /// The true fixed location, for the caller's own searches.
 Awaitable<std::optional<Point>> location_of(db::Executor& db, Uuid id);
 struct BlockedPair {

@@ -45,6 +45,10 @@ WITH u AS (
   WHERE id = :id AND NOT (:setup AND is_profile_setup) RETURNING *)
 SELECT @own@ FROM u
 
+-- name: users.set_photo
+-- The picture that was uploaded last.
+UPDATE users SET photo_url = :url, updated_at = now(), version = version + 1 WHERE id = :id
+
 -- name: users.set_location
 -- The true point for its owner, the blurred one for everybody else.
 WITH u AS (

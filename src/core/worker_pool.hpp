@@ -1,0 +1,89 @@
+// Work that would block an I/O thread (hashes, pictures, files) on a bounded pool of threads of its own. A coroutine
+// awaits run(): its work is done on one of the threads, and it goes on where it was. When as much is waiting as may
+// wait, run() throws Problem overloaded at once, which is a 503 with Retry-After; nothing queues without bound.
+#pragma once
+#include <atomic>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/bind_executor.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+#include "core/problem.hpp"
+
+namespace hourz {
+
+class WorkerPool {
+ public:
+  struct Options {
+    std::size_t threads = 0;  ///< 0: half the cores, at least one
+    std::size_t queue = 256;  ///< what may wait besides what is being done
+    std::string busy;         ///< what a refused caller is told
+    /// Takes the processor only when nobody else wants it: being nice is not enough where the kernel groups processes
+    /// by session, for it counts within a session only, and each of PostgreSQL's is one.
+    bool yielding = false;
+    std::function<void()> on_thread = {};  ///< called on each thread before its first work
+    std::function<void()> on_quiet = {};   ///< called on a thread when nothing is left to do
+  };
+
+  explicit WorkerPool(Options options);
+  ~WorkerPool();
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+
+  /// What `work` gives or throws. Throws Problem overloaded when too much waits.
+  template <class Work>
+  boost::asio::awaitable<std::invoke_result_t<Work>> run(Work work) {
+    enter();
+    const auto home = co_await boost::asio::this_coro::executor;
+    std::exception_ptr failure;
+    using Result = std::invoke_result_t<Work>;
+    std::optional<std::conditional_t<std::is_void_v<Result>, std::monostate, Result>> result;
+    // Two hops: to the pool, then home. Between them this coroutine touches nothing of the shard.
+    co_await boost::asio::post(boost::asio::bind_executor(*pool_, boost::asio::use_awaitable));
+    try {
+      settle_in();
+      if constexpr (std::is_void_v<Result>) {
+        work();
+      } else {
+        result.emplace(work());
+      }
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    leave();
+    co_await boost::asio::post(boost::asio::bind_executor(home, boost::asio::use_awaitable));
+    if (failure) std::rethrow_exception(failure);
+    if constexpr (!std::is_void_v<Result>) co_return std::move(*result);
+  }
+
+  /// The same for work that nobody waits for, and that must not throw. Done at once by the caller when the pool is
+  /// full.
+  void post(std::function<void()> work);
+
+  /// Ends the threads; what waits is dropped. Before the io_contexts that callers run on go.
+  void stop();
+
+  std::size_t waiting() const { return waiting_; }
+
+ private:
+  void enter();
+  void leave();
+  void settle_in();
+
+  Options options_;
+  std::size_t most_;
+  std::atomic<std::size_t> waiting_{0};
+  std::unique_ptr<boost::asio::thread_pool> pool_;
+};
+
+}  // namespace hourz

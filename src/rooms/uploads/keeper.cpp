@@ -1,0 +1,163 @@
+// Rows and files held together: what a crash left is swept after the start, what nothing refers to is collected.
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "core/log.hpp"
+#include "rooms/uploads/files.hpp"
+#include "storage/local.hpp"
+#include "uploads_sql.hpp"
+
+namespace hourz::uploads {
+namespace {
+
+namespace fs = std::filesystem;
+using SystemTime = std::chrono::system_clock::time_point;
+
+struct SomeParameters {
+  Uuid after;
+  Timestamp made_before;
+};
+BOOST_DESCRIBE_STRUCT(SomeParameters, (), (after, made_before))
+
+struct SomeRow {
+  Uuid id, owner_id;
+  bool in_use;
+};
+BOOST_DESCRIBE_STRUCT(SomeRow, (), (id, owner_id, in_use))
+
+const db::Query<Uuid> collect_unused{sql::collect};
+const db::Query<db::Nothing> mend_unused{sql::mend};
+const db::Query<Uuid, std::vector<Uuid>> select_known{sql::known};
+const db::Query<SomeRow, SomeParameters> select_some{sql::some};
+
+constexpr std::size_t bite = 1000;
+constexpr auto sweep_every = std::chrono::hours(24);
+constexpr auto grace = std::chrono::hours(1);  ///< for what another server may have under way
+
+/// What lies in the store: older than the limit and so no upload under way, and all of it. Sorted.
+struct Inventory {
+  std::vector<Uuid> old;
+  std::vector<Uuid> pictures, thumbnails;
+  SystemTime limit;
+};
+
+void clear_incoming(const fs::path& folder, SystemTime limit) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    struct stat status {};
+    const fs::path& file = entry->path();
+    if (file.filename() == "lock" || ::lstat(file.c_str(), &status) != 0) continue;
+    if (SystemTime::clock::from_time_t(status.st_mtim.tv_sec + 1) <= limit) ::unlink(file.c_str());
+  }
+}
+
+Inventory take_stock(storage::Store& store, Folder& folder) {
+  Inventory stock;
+  const bool alone = folder.enter() && !store.is_shared();
+  stock.limit = alone ? folder.began() : folder.began() - grace;
+  clear_incoming(folder.path(), stock.limit);
+  store.list("pictures/", [&stock](const storage::ObjectInfo& info) {
+    const auto id = id_in_key(info.key);
+    if (!id) return;
+    (info.key == key_of(*id, Variant::picture) ? stock.pictures : stock.thumbnails).push_back(*id);
+    if (info.changed_at + std::chrono::seconds(1) <= stock.limit) stock.old.push_back(*id);
+  });
+  for (auto* ids : {&stock.old, &stock.pictures, &stock.thumbnails}) std::ranges::sort(*ids);
+  stock.old.erase(std::unique(stock.old.begin(), stock.old.end()), stock.old.end());
+  return stock;
+}
+
+/// Files without a row.
+Awaitable<std::int64_t> remove_strays(Deps& deps, db::Client& database, const Inventory& stock) {
+  std::int64_t removed = 0;
+  for (std::size_t at = 0; at < stock.old.size(); at += bite) {
+    const auto begin = stock.old.begin() + static_cast<std::ptrdiff_t>(at);
+    const auto end = stock.old.begin() + static_cast<std::ptrdiff_t>(std::min(stock.old.size(), at + bite));
+    std::vector<Uuid> known = co_await db::all(database.reads(), select_known, std::vector<Uuid>(begin, end));
+    std::ranges::sort(known);
+    std::vector<Uuid> strays;
+    std::set_difference(begin, end, known.begin(), known.end(), std::back_inserter(strays));
+    removed += static_cast<std::int64_t>(strays.size());
+    if (!strays.empty()) remove_files(deps, std::move(strays));
+  }
+  co_return removed;
+}
+
+/// Rows without a file: one that nothing refers to goes; of others it can only be told, for the file may come back with
+/// the folder or bucket that is missing.
+Awaitable<void> look_for_missing(db::Client& database, const Inventory& stock) {
+  const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(stock.limit.time_since_epoch()).count();
+  SomeParameters page{{}, {micros}};
+  std::int64_t missing = 0, dropped = 0;
+  for (;;) {
+    const auto rows = co_await db::all(database.reads(), select_some, page);
+    for (const SomeRow& row : rows) {
+      if (std::ranges::binary_search(stock.pictures, row.id) && std::ranges::binary_search(stock.thumbnails, row.id)) {
+        continue;
+      }
+      ++missing;
+      if (row.in_use) continue;
+      const auto transaction = database.begin();
+      dropped += co_await remove_row(*transaction, row.id, row.owner_id);
+      co_await transaction->commit();
+    }
+    if (rows.size() < bite) break;
+    page.after = rows.back().id;
+  }
+  if (missing > dropped) {
+    log::Line(log::Level::error, "files.missing").with("uploads", missing - dropped);
+  }
+}
+
+}  // namespace
+
+Folder::Folder(fs::path path) : path_(std::move(path)), began_(SystemTime::clock::now()) {}
+
+Folder::~Folder() {
+  if (lock_ >= 0) ::close(lock_);
+}
+
+bool Folder::enter() {
+  const std::lock_guard guard(mutex_);
+  if (lock_ >= 0) return alone_;
+  storage::make_incoming(path_);
+  const fs::path file = path_ / "lock";
+  const int lock = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+  if (lock < 0) throw storage::error_of(errno, "cannot open " + file.string());
+  alone_ = ::flock(lock, LOCK_EX | LOCK_NB) == 0;
+  // Others wait for no longer than this; the kernel lets go when the process ends, however it ends.
+  if (::flock(lock, LOCK_SH) != 0) {
+    ::close(lock);
+    throw storage::error_of(errno, "cannot lock " + file.string());
+  }
+  lock_ = lock;
+  return alone_;
+}
+
+Awaitable<void> sweep(Deps& deps, db::Client& database) {
+  if (std::chrono::steady_clock::now() < deps.folder->next_sweep) co_return;
+  const Inventory stock = co_await deps.file_work.run([&deps] { return take_stock(deps.store, *deps.folder); });
+  const std::int64_t strays = co_await remove_strays(deps, database, stock);
+  co_await look_for_missing(database, stock);
+  if (strays > 0) log::Line(log::Level::info, "files.swept").with("uploads", strays);
+  deps.folder->next_sweep = std::chrono::steady_clock::now() + sweep_every;
+}
+
+Awaitable<void> collect(Deps& deps, db::Client& database) {
+  for (;;) {
+    const auto transaction = database.begin();
+    std::vector<Uuid> gone = co_await db::all(*transaction, collect_unused);
+    co_await transaction->commit();
+    if (gone.empty()) break;
+    remove_files(deps, std::move(gone));
+  }
+  const auto transaction = database.begin();
+  co_await db::run(*transaction, mend_unused);
+  co_await transaction->commit();
+}
+
+}  // namespace hourz::uploads

@@ -1,0 +1,390 @@
+"""Uploads over real sockets: framing, memory, disks that are full, clients that go, servers that are killed."""
+
+import contextlib
+import hashlib
+import os
+import random
+import secrets
+import socket
+import struct
+import subprocess
+import threading
+import time
+import zlib
+
+import pytest
+from harness import Client, Person, gig, run_as, sanitized, server as new_server, slack, together, wait_for
+
+BOUNDARY = "5c1e--hourz"
+MIB = 1024 * 1024
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, noise=None, level=1):
+    """RGB; `noise` is a random.Random, or None for black."""
+    if noise is None:
+        raw = bytes((3 * width + 1) * height)
+    else:
+        raw = b"".join(b"\0" + noise.randbytes(3 * width) for _ in range(height))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw, level)) + chunk(b"IEND", b"")
+
+
+def bomb(side):
+    """One bit a pixel."""
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    packer = zlib.compressobj(9)
+    row = bytes(side // 8 + 2)
+    data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def form(data, name="photo.png"):
+    return (f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+            "Content-Type: image/png\r\n\r\n").encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+TYPE = f"multipart/form-data; boundary={BOUNDARY}"
+
+
+def upload(person, data, status=201, category="gig"):
+    return person.call("POST", f"/api/upload/{category}", form(data), status, {"Content-Type": TYPE})
+
+
+def rss_mib(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as lines:
+        return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
+
+
+def files_of(folder):
+    return sorted(
+        os.path.join(at, name) for at, _, names in os.walk(folder) for name in names if name != "lock")
+
+
+@contextlib.contextmanager
+def connection(server):
+    with socket.create_connection(server.address(), timeout=slack(20)) as peer:
+        yield peer
+
+
+def head(token, length, category="gig", **fields):
+    lines = [f"POST /api/upload/{category} HTTP/1.1", "Host: hourz", f"Content-Type: {TYPE}"]
+    if token:
+        lines.append(f"Authorization: Bearer {token}")
+    if length is not None:
+        lines.append(f"Content-Length: {length}")
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def until_closed(peer):
+    data = b""
+    with contextlib.suppress(ConnectionResetError):
+        while piece := peer.recv(65536):
+            data += piece
+    return data
+
+
+@pytest.fixture(scope="module")
+def server():
+    with new_server(upload_quota_files=5000, upload_quota_mb=5000) as running:
+        yield running
+
+
+# ---- what is decided from the head ---------------------------------------------------------------------------------
+
+
+def test_everything_is_decided_from_the_head(server):
+    """T09, T10: no byte of a body is asked for that will not be taken."""
+    someone = Person(server.base)
+    body = form(png(8, 8))
+    for token, length, fields, status in [
+        ("", len(body), {}, b"401"),
+        (someone.token, 20 * MIB, {}, b"413"),
+        (someone.token, None, {}, b"411"),
+        (someone.token, None, {"Transfer_Encoding": "chunked"}, (b"411", b"501", b"400")),
+    ]:
+        for expect in ({}, {"Expect": "100-continue"}):
+            with connection(server) as peer:
+                peer.sendall(head(token, length, Connection="close", **fields, **expect))
+                answer = until_closed(peer)
+                assert answer[9:12] in status if isinstance(status, tuple) else answer[9:12] == status, answer[:200]
+                assert b"100 Continue" not in answer
+    with connection(server) as peer:
+        peer.sendall(head(someone.token, len(body), Expect="100-continue"))
+        assert peer.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        peer.sendall(body)
+        assert peer.recv(100).startswith(b"HTTP/1.1 201 ")
+    with connection(server) as peer:  # a form that says it is none
+        peer.sendall(head(someone.token, len(body)).replace(b"multipart/form-data", b"application/json"))
+        assert until_closed(peer).startswith(b"HTTP/1.1 415 ")
+
+
+def test_two_uploads_on_one_connection(server):
+    someone = Person(server.base)
+    body = form(png(8, 8))
+    with connection(server) as peer:
+        peer.sendall(2 * (head(someone.token, len(body)) + body))
+        data = b""
+        while data.count(b"HTTP/1.1 201 ") < 2:
+            piece = peer.recv(65536)
+            assert piece, data
+            data += piece
+
+
+def test_a_body_in_drops(server):
+    """The boundary is met however packets cut it."""
+    someone = Person(server.base)
+    body = form(png(4, 4))
+    with connection(server) as peer:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer.sendall(head(someone.token, len(body)))
+        for at in range(len(body)):
+            peer.sendall(body[at:at + 1])
+        assert peer.recv(100).startswith(b"HTTP/1.1 201 ")
+
+
+def test_ten_thousand_parts(server):
+    someone = Person(server.base)
+    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n'.encode()
+    before = rss_mib(server.pid)
+    answer = someone.call("POST", "/api/upload/gig", part * 10_000 + f"--{BOUNDARY}--\r\n".encode(), None, {"Content-Type": TYPE})
+    assert answer.status in (400, 415), answer
+    assert sanitized() or rss_mib(server.pid) - before < 10
+
+
+def test_slow_bodies_end(server):
+    with new_server(body_timeout_ms=300) as hasty:
+        someone = Person(hasty.base)
+        with connection(hasty) as peer:
+            peer.sendall(head(someone.token, 1000) + form(b"x")[:100])
+            assert until_closed(peer).startswith(b"HTTP/1.1 408 ")
+        assert not files_of(f"{hasty.directory}/files")
+
+
+# ---- what it costs -------------------------------------------------------------------------------------------------
+
+
+def test_a_bomb_costs_nothing(server):
+    """U02."""
+    someone = Person(server.base)
+    upload(someone, png(8, 8))
+    data = bomb(30_000)
+    assert len(data) < 200_000
+    before = rss_mib(server.pid)
+    answer = upload(someone, data, 422)
+    assert answer.json["errors"][0]["code"] == "too_many_pixels"
+    assert sanitized() or rss_mib(server.pid) - before < 20
+    took = min(upload(someone, data, 422).seconds for _ in range(5))
+    assert took < slack(0.2), took
+
+
+def test_ten_at_once_stay_small(server):
+    """U06: memory does not grow with what is on its way."""
+    someone = Person(server.base)
+    data = form(png(1850, 1850, random.Random(3)))
+    assert 9.5 * MIB < len(data) < 10 * MIB
+    upload(someone, png(8, 8))
+    before = rss_mib(server.pid)
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(connection(server)) for _ in range(10)]
+        for peer in peers:
+            peer.sendall(head(someone.token, len(data)))
+        for at in range(0, len(data) - 1000, MIB):
+            for peer in peers:
+                peer.sendall(data[at:min(at + MIB, len(data) - 1000)])
+        grown = rss_mib(server.pid) - before
+        assert sanitized() or grown < 20, grown
+    wait_for(lambda: not files_of(f"{server.directory}/files/incoming"), "nothing of them is left")
+    assert len(someone.get("/api/upload/my-files").json["files"]) == 1
+
+
+def test_clients_that_go_leave_nothing(server):
+    """U06: aborted at half."""
+    someone = Person(server.base)
+    body = form(png(300, 300, random.Random(5)))
+    for _ in range(20):
+        with connection(server) as peer:
+            peer.sendall(head(someone.token, len(body)) + body[: len(body) // 2])
+    wait_for(lambda: not files_of(f"{server.directory}/files/incoming"), "nothing of them is left")
+    assert someone.get("/api/upload/my-files").json["files"] == []
+    sums = server.database().sql(f"SELECT files FROM upload_sums WHERE user_id = '{someone.id}'")
+    assert sums in ([], [["0"]])
+
+
+def test_a_quota_holds(server):
+    """U06: twenty at once at the quota less one."""
+    with new_server(upload_quota_files=2) as tight:
+        someone = Person(tight.base)
+        upload(someone, png(8, 8))
+        answers = together(*[lambda: upload(someone.again(), png(64, 64), {201, 409}) for _ in range(20)])
+        assert sorted(answer.status for answer in answers) == [201] + [409] * 19
+        wait_for(lambda: len(files_of(f"{tight.directory}/files/objects")) == 4, "what did not fit is gone")
+
+
+# ---- what is served ------------------------------------------------------------------------------------------------
+
+
+def test_large_pictures_come_whole(server):
+    someone = Person(server.base)
+    made = upload(someone, png(1800, 1800, random.Random(9))).json
+    assert made["size"] > 8 * MIB
+    whole = someone.get(made["url"])
+    assert len(whole.body) == made["size"]
+    stored = server.database().sql(f"SELECT sha256 FROM uploads WHERE id = '{made['id']}'")[0][0]
+    assert hashlib.sha256(whole.body).hexdigest() == stored
+    part = someone.call("GET", made["url"], status=206, headers={"Range": "bytes=1000000-8000000"})
+    assert part.body == whole.body[1_000_000:8_000_001]
+    assert int(someone.call("HEAD", made["url"], status=200).headers["content-length"]) == made["size"]
+    many = ",".join(["0-0"] * 1000)
+    assert someone.call("GET", made["url"], headers={"Range": f"bytes={many}"}).status == 200
+    # Whoever reads nothing of it costs no more than a piece.
+    before = rss_mib(server.pid)
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            peer = stack.enter_context(connection(server))
+            peer.sendall(f"GET {made['url']} HTTP/1.1\r\nHost: hourz\r\n\r\n".encode())
+        assert someone.get("/api/users/me").status == 200
+        assert sanitized() or rss_mib(server.pid) - before < 60
+
+
+def test_a_gig_shows_it(server):
+    seeker, stranger = Person(server.base), Person(server.base)
+    url = upload(seeker, png(50, 50)).json["url"]
+    seeker.post("/api/gigs", gig(image_urls=[url]), 201)
+    stranger.post("/api/gigs", gig(image_urls=[url]), 422)
+    with Client(server.base) as nobody:
+        shown = nobody.get(url)
+        assert shown.headers["content-type"] == "image/png"
+        assert shown.headers["x-content-type-options"] == "nosniff"
+        assert shown.headers["content-security-policy"] == "default-src 'none'; sandbox"
+
+
+# ---- faults --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def small_disk(size):
+    """A tmpfs of the server's own user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts")
+    folder = f"/var/tmp/hourz-e2e-disk-{secrets.token_hex(4)}"
+    os.mkdir(folder)
+    user = run_as()
+    try:
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size},uid={user.pw_uid},gid={user.pw_gid},mode=750", "tmpfs", folder],
+            capture_output=True, check=False)
+        if mounted.returncode:
+            pytest.skip("no tmpfs can be mounted here")
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)
+    finally:
+        os.rmdir(folder)
+
+
+def test_a_full_disk(server):
+    """U09, D5: 507, nothing left behind, everything else goes on, and so do uploads once there is room."""
+    with small_disk("1m") as folder, new_server(files_directory=folder) as cramped:
+        someone = Person(cramped.base)
+        kept = upload(someone, png(100, 100, random.Random(1))).json
+        wait_for(lambda: files_of(f"{folder}/incoming") == [], "it is stored")
+        before = files_of(folder)
+        data = png(450, 450, random.Random(2))
+        for fill in (0, 900_000):
+            with open(f"{folder}/filler", "wb") as filler:
+                with contextlib.suppress(OSError):
+                    filler.write(bytes(fill))
+            for _ in range(3):
+                answer = upload(someone, data, 507)
+                assert answer.json["code"] == "insufficient_storage"
+            wait_for(lambda: files_of(f"{folder}/incoming") == [], "nothing half-written is left")
+            assert [name for name in files_of(folder) if not name.endswith("filler")] == before
+            assert someone.get(kept["url"]).status == 200
+            assert someone.post("/api/gigs", gig()).status == 201
+            assert someone.call("GET", "/health/ready").status == 200
+            os.unlink(f"{folder}/filler")
+        upload(someone, png(150, 150, random.Random(4)))
+
+
+def test_killed_while_uploading(server):
+    """U08: every 201 has its whole file; nothing else has one."""
+    folks = [Person(server.base) for _ in range(4)]
+    data = [png(120, 120, random.Random(n)) for n in range(8)]
+    acknowledged, stop, lock = [], threading.Event(), threading.Lock()
+
+    def writer(person, seed):
+        chance = random.Random(seed)
+        client = None
+        while not stop.is_set():
+            try:
+                if client is None:
+                    client = Client(server.base, person.token, check=False, timeout_s=10)
+                answer = upload(client, chance.choice(data), None)
+                if answer.status == 201:
+                    with lock:
+                        acknowledged.append(answer.json)
+            except Exception:  # pylint: disable=broad-except
+                client = None
+                stop.wait(0.05)
+
+    threads = [threading.Thread(target=writer, args=(person, n)) for n, person in enumerate(folks)]
+    for thread in threads:
+        thread.start()
+    try:
+        chance = random.Random(11)
+        for count in range(1, 9):
+            wait_for(lambda c=count: len(acknowledged) >= 25 * c, "uploads go on", slack(60))
+            stop.wait(chance.uniform(0, 0.1))
+            server.kill()
+            server.start()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    server.stop()
+    server.start()
+    rows = {row[0]: row for row in server.database().sql("SELECT id, sha256 FROM uploads")}
+    folder = f"{server.directory}/files"
+
+    def strays():
+        return [name for name in files_of(folder)
+                if not any(part in rows for part in (os.path.basename(name).removesuffix(".thumb"),))]
+
+    wait_for(lambda: not strays(), "what has no row is swept", slack(20))
+    assert len(acknowledged) >= 200
+    for made in acknowledged:
+        assert made["id"] in rows, "acknowledged and lost"
+    for name, row in rows.items():
+        path = f"{folder}/objects/pictures/{name[34:]}/{name}"
+        with open(path, "rb") as file:
+            assert hashlib.sha256(file.read()).hexdigest() == row[1]
+        assert os.path.getsize(f"{path}.thumb") > 0
+    sums = server.database().sql(
+        "SELECT count(*) FROM upload_sums s WHERE (files, bytes) <> (SELECT count(*), coalesce(sum(size + thumbnail_size), 0)"
+        " FROM uploads u WHERE u.owner_id = s.user_id)")
+    assert sums == [["0"]]
+
+
+def test_the_order_of_durable_things(server):
+    """U08: the files are synced and named before the row is committed and the answer leaves."""
+    if subprocess.run(["sh", "-c", "command -v strace"], capture_output=True, check=False).returncode:
+        pytest.skip("no strace")
+    someone = Person(server.base)
+    trace = f"{server.directory}.strace"
+    tracer = subprocess.Popen(["strace", "-f", "-q", "-s", "80", "-e", "trace=fsync,rename,sendto,sendmsg", "-o", trace, "-p", str(server.pid)],
+                              stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: os.path.exists(trace), "strace")
+        time.monotonic()
+        wait_for(lambda: upload(someone, png(8, 8)) and "rename(" in open(trace, encoding="utf-8").read(), "traced")
+    finally:
+        tracer.terminate()
+        tracer.wait()
+    text = open(trace, encoding="utf-8").read()
+    assert text.index("fsync(") < text.index("rename(") < text.index("HTTP/1.1 201")
