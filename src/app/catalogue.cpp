@@ -12,7 +12,7 @@ struct Advice {
 };
 
 /// By status: what an error of it means for a client's next step.
-constexpr std::array<Advice, 24> advices{{
+constexpr std::array<Advice, 26> advices{{
     {400, "The request cannot be read. Mend it; the same again fails again."},
     {401, "The caller is not known. Refresh on `token_expired`; else log in."},
     {402, "The provider did not charge. Try another way to pay."},
@@ -28,6 +28,7 @@ constexpr std::array<Advice, 24> advices{{
     {413, "Send less."},
     {414, "Send less."},
     {415, "`Accept-Post` or the document says what is taken."},
+    {416, "Ask for a range within the size that `Content-Range` says, or for the whole."},
     {417, "Leave the `Expect` field out."},
     {421, "Send it to the right host."},
     {422, "`errors` has every fault of the request. Mend them all."},
@@ -37,6 +38,7 @@ constexpr std::array<Advice, 24> advices{{
     {500, "Not the client's fault. `request_id` finds the cause in the log."},
     {501, "The server will not learn it by trying again."},
     {503, "Try again after `Retry-After` seconds; what changes something, with the same `Idempotency-Key`."},
+    {507, "The disk is full. Nothing was kept; try again later."},
 }};
 
 std::string_view advice_of(int status) {

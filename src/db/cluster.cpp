@@ -290,6 +290,9 @@ void Cluster::write_settings() {
   const std::uintmax_t buffers =
       std::max<std::uintmax_t>(std::min<std::uintmax_t>(memory / 8, (options_.durable ? 256 : 64) << 20), 16 << 20);
   const char* const safe = options_.durable ? "on" : "off";
+  // After a crash every file must be on the disk before the log is replayed. One call to the kernel does what opening
+  // and syncing each of some 1,500 files did, in a tenth of the time; it tells of failed writes since Linux 5.8.
+  const char* const syncing = major_ >= 14 ? "recovery_init_sync_method = syncfs\n" : "";
   std::ostringstream text;
   text << "# Written by Hourz at every start: change nothing here. ALTER SYSTEM keeps settings of your own.\n"
        << "cluster_name = 'hourz'\n"
@@ -305,7 +308,7 @@ void Cluster::write_settings() {
        << "fsync = " << safe << "\n"
        << "synchronous_commit = " << safe << "\n"
        << "full_page_writes = " << safe << "\n"
-       << "wal_compression = lz4\n"
+       << syncing << "wal_compression = lz4\n"
        << "min_wal_size = 256MB\n"
        << "max_wal_size = 2GB\n"
        << "checkpoint_completion_target = 0.9\n"

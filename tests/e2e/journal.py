@@ -166,7 +166,8 @@ class Journal:
             "SELECT g.id FROM gigs g LEFT JOIN LATERAL (SELECT count(*) AS n, max(version) AS top FROM gig_events e "
             "WHERE e.gig_id = g.id) e ON true LEFT JOIN LATERAL (SELECT count(*) AS n FROM gig_assignments a "
             "WHERE a.gig_id = g.id AND a.ended_at IS NULL AND a.helper_id = g.helper_id) a ON true "
-            "WHERE e.n <> g.version OR e.top <> g.version OR (g.status = 'ACCEPTED') <> (a.n = 1)")
+            "WHERE e.n <> g.version OR e.top <> g.version OR "
+            "(g.status IN ('PENDING', 'ACCEPTED') AND (g.status = 'ACCEPTED') <> (a.n = 1))")
         assert not wrong, wrong[:5]
         # In one statement, since counts are folded all the time.
         counted, pending = database.sql(

@@ -128,10 +128,10 @@ def test_out_of_descriptors():
 
 
 def test_slow_peers_are_cut_and_hold_nobody_up():
-    """R05: heads, bodies and readers that never end, by total time; beside them a probe."""
+    """R05, D7: a thousand heads, bodies and readers that never end, by total time; beside them a probe."""
     with harness.server(header_timeout_ms=1500, body_timeout_ms=1500, write_timeout_ms=1500, idle_timeout_ms=1500) as own:
         baseline = own.descriptors()
-        peers = [connect(own.address()) for _ in range(400)]
+        peers = [connect(own.address()) for _ in range(1000)]
         starts = [b"GET /health/live HTTP/1.1\r\nHost: x\r\n",
                   b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 4000\r\n\r\n{",
                   b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 30]
@@ -142,12 +142,12 @@ def test_slow_peers_are_cut_and_hold_nobody_up():
         with Client(own.base) as probe:
             began = time.monotonic()
             while own.descriptors() > baseline + 2:
-                assert time.monotonic() - began < slack(10), "not cut"
+                assert time.monotonic() - began < slack(20), "not cut"
                 asked = time.monotonic()
                 probe.get("/health/live")
                 times.append(time.monotonic() - asked)
-                for peer in peers[sent % 40 :: 40]:
-                    if sent % 120 < 80:
+                for peer in peers[sent % 100 :: 100]:
+                    if sent % 300 < 200:
                         send(peer, b"X")
                 sent += 1
                 harness.select.select([], [], [], 0.01)

@@ -109,7 +109,7 @@ def test_everything_is_decided_from_the_head(server):
     ]:
         for expect in ({}, {"Expect": "100-continue"}):
             with connection(server) as peer:
-                peer.sendall(head(token, length, **fields, **expect))
+                peer.sendall(head(token, length, Connection="close", **fields, **expect))
                 answer = until_closed(peer)
                 assert answer[9:12] in status if isinstance(status, tuple) else answer[9:12] == status, answer[:200]
                 assert b"100 Continue" not in answer
@@ -293,6 +293,7 @@ def test_a_full_disk(server):
     with small_disk("1m") as folder, new_server(files_directory=folder) as cramped:
         someone = Person(cramped.base)
         kept = upload(someone, png(100, 100, random.Random(1))).json
+        wait_for(lambda: files_of(f"{folder}/incoming") == [], "it is stored")
         before = files_of(folder)
         data = png(450, 450, random.Random(2))
         for fill in (0, 900_000):
