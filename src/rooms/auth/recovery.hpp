@@ -13,8 +13,8 @@ void limit_email(const Deps& deps, const std::string& email);
 
 void install_recovery(http::Router& router, Deps& deps);
 
-/// The mail by which a new account shows that its address is its own. Ends the transaction's first part: the last
-/// statement of its handler.
+/// The mail by which a new account shows that its address is its own; the handler's last statement, since
+/// it commits.
 Awaitable<void> write_verification(db::Executor& db, Uuid user);
 
 /// Links for a password that was just changed are worth nothing any more.
