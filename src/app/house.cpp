@@ -90,9 +90,10 @@ House::House(Config settings)
   payments::install(router, payments);
   admin::install(router, admin);
   account::install(router, account);
-  for (const auto add : {users::add_personal_data, auth::add_personal_data, buddies::add_personal_data,
-                         chat::add_personal_data, gigs::add_personal_data, reviews::add_personal_data,
-                         payments::add_personal_data, admin::add_personal_data, http::add_personal_data}) {
+  for (const auto add :
+       {users::add_personal_data, auth::add_personal_data, buddies::add_personal_data, chat::add_personal_data,
+        uploads::add_personal_data, gigs::add_personal_data, reviews::add_personal_data, payments::add_personal_data,
+        admin::add_personal_data, http::add_personal_data}) {
     add(account.personal);
   }
   gigs.on_moved = [this](db::Executor& db, gigs::Move move) {

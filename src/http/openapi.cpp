@@ -11,7 +11,12 @@ using boost::json::array;
 using boost::json::object;
 
 /// What each room is about. A room that is missing here has no description, which the document's lint refuses.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 9> room_texts{{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 11> room_texts{{
+    {"account",
+     "The whole of the caller's account: everything stored about them as one document, and its deletion for good."},
+    {"admin",
+     "Reports that anybody can make of a person, a gig or a message; and for administrators what became of them, who "
+     "is suspended, and the log of every act of theirs."},
     {"auth",
      "Accounts and sessions: register, log in, refresh, log out, change the password. An access token is short-lived; "
      "a refresh token rotates with every use, and using an old one again ends the session."},

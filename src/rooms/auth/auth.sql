@@ -67,6 +67,17 @@ SELECT id::text AS key, json_build_object(
   'expires_at', wire_time(expires_at), 'ended_at', wire_time(ended_at), 'end_reason', end_reason)::text AS item
 FROM sessions WHERE user_id = :user AND (:after = '' OR id > nullif(:after, '')::uuid) ORDER BY id LIMIT :page
 
+-- name: auth.export_mails
+-- What was sent to somebody, and when; the tokens in them are stored nowhere.
+SELECT id::text AS key, json_build_object(
+  'id', id, 'purpose', purpose, 'created_at', wire_time(created_at), 'expires_at', wire_time(expires_at),
+  'sent_at', wire_time(sent_at), 'used_at', wire_time(used_at))::text AS item
+FROM mails WHERE user_id = :user AND (:after = '' OR id > nullif(:after, '')::uuid) ORDER BY id LIMIT :page
+
+-- name: auth.erase_mails
+-- Links that nobody may follow any more, and mails that nobody waits for.
+DELETE FROM mails WHERE user_id = :user_id
+
 -- name: auth.erase_sessions
 -- Where and with what somebody logged in; the ended rows go with the purge.
 UPDATE sessions SET user_agent = NULL, ip = NULL WHERE user_id = :user_id

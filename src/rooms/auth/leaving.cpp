@@ -14,12 +14,15 @@ BOOST_DESCRIBE_STRUCT(AllOf, (), (user_id, reason))
 const db::Query<db::Nothing, AllOf> end_all{sql::end_all};
 const db::Query<bool, Uuid> select_fresh{sql::is_fresh};
 const http::ExportQuery export_sessions{sql::export_sessions};
+const http::ExportQuery export_mails{sql::export_mails};
+const db::Query<db::Nothing, Uuid> erase_mails{sql::erase_mails};
 const db::Query<db::Nothing, Uuid> erase_sessions{sql::erase_sessions};
 const db::Query<db::Nothing, Uuid> erase_tickets{sql::erase_tickets};
 
 Awaitable<void> erase(db::Executor& db, Uuid user) {
   co_await db::run(db, erase_sessions, user);
   co_await db::run(db, erase_tickets, user);
+  co_await db::run(db, erase_mails, user);
 }
 
 }  // namespace
@@ -44,6 +47,7 @@ Awaitable<void> prove_owner(Deps& deps, http::Call& call, std::optional<std::str
 
 void add_personal_data(http::PersonalData& data) {
   data.parts.push_back({"sessions", &export_sessions});
+  data.parts.push_back({"mails", &export_mails});
   data.erasures.emplace_back(erase);
 }
 

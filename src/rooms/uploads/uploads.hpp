@@ -15,6 +15,7 @@
 
 #include "core/config.hpp"
 #include "core/worker_pool.hpp"
+#include "http/personal.hpp"
 #include "http/router.hpp"
 #include "storage/storage.hpp"
 
@@ -60,6 +61,8 @@ struct Deps {
 };
 
 void install(http::Router& router, Deps& deps);
+
+void add_personal_data(http::PersonalData& data);
 
 /// `/files/{id}`
 std::string url_of(const Uuid& id);

@@ -84,3 +84,18 @@ SELECT id FROM uploads WHERE id = ANY (:ids)
 -- A page of all rows that are older than what may be under way, to be held against the files.
 SELECT u.id, u.owner_id, NOT (@unused@) AS in_use FROM uploads u
 WHERE u.id > :after AND u.created_at < :made_before ORDER BY u.id LIMIT 1000
+
+-- name: uploads.export_files
+-- What is known of somebody's pictures; the pictures themselves are at their addresses.
+SELECT u.id::text AS key, json_build_object(
+  'id', u.id, 'category', u.category, 'content_type', u.content_type, 'width', u.width, 'height', u.height,
+  'size', u.size, 'sha256', u.sha256, 'created_at', wire_time(u.created_at))::text AS item
+FROM uploads u WHERE u.owner_id = :user AND (:after = '' OR u.id > nullif(:after, '')::uuid) ORDER BY u.id LIMIT :page
+
+-- name: uploads.erase_uses
+-- Whatever showed a picture of somebody who is gone shows it no more.
+DELETE FROM upload_uses WHERE upload_id IN (SELECT id FROM uploads WHERE owner_id = :owner_id)
+
+-- name: uploads.erase
+-- Left to the next collection, which takes the files with the rows.
+UPDATE uploads SET unused_since = now() - interval '25 hours' WHERE owner_id = :owner_id
