@@ -1,5 +1,5 @@
-// The command line: serve, migrate, demo, files, admin, openapi, asyncapi, errors, config. Exit codes: 0 done, 1
-// failed, 2 wrong use or settings.
+// The command line: serve, migrate, backup, restore, demo, files, admin, openapi, asyncapi, errors, config. Exit codes:
+// 0 done, 1 failed, 2 wrong use or settings.
 #include <libpq-fe.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -14,10 +14,12 @@
 #include <random>
 #include <thread>
 
+#include "app/backup.hpp"
 #include "app/house.hpp"
 #include "app/server.hpp"
 #include "core/crypto.hpp"
 #include "core/log.hpp"
+#include "core/version.hpp"
 #include "db/cluster.hpp"
 #include "db/data_directory.hpp"
 #include "db/migrations.hpp"
@@ -38,6 +40,9 @@ constexpr std::string_view usage = R"(hourz: the backend of Hourz
   hourz demo [--users N] [--gigs N] [--seed S] [--at TIME]
                               fill an empty database with a believable Bangkok, as of now or of TIME (RFC 3339)
   hourz files copy FROM TO    copy all files between the stores `local` and `s3`; can be stopped and repeated
+  hourz backup DIR            copy the database and the files into a new folder, while the service runs
+  hourz restore DIR [--replace]
+                              load such a folder into an empty database, or in place of what it holds
   hourz admin grant EMAIL     make an account an administrator's
   hourz admin audit-ledger    add the ledger up from its entries and follow its chains; exit 1 on any difference
   hourz admin recompute-reputation
@@ -381,6 +386,32 @@ int audit_ledger(Config config) {
   return report.faults.empty() ? 0 : 1;
 }
 
+void tell(const char* what, const app::BackupSummary& summary, const std::string& folder) {
+  std::cout << what << ": " << summary.rows.size() << " tables with " << summary.all_rows() << " rows, "
+            << summary.files << " files of " << summary.file_bytes << " bytes, schema " << summary.schema << ", as of "
+            << summary.made_at << ", " << folder << std::endl;
+}
+
+int back_up(Config config, const std::vector<std::string>& arguments) {
+  if (arguments.size() != 1) throw UsageError("backup takes a folder, which it makes");
+  settle_down(config);
+  Database database(config);
+  tell("backup", app::back_up(config, database.owner_url(), arguments[0]), arguments[0]);
+  return 0;
+}
+
+/// 0 when the ledger of what was restored adds up.
+int restore(Config config, const std::vector<std::string>& arguments) {
+  const bool replace = arguments.size() == 2 && arguments[1] == "--replace";
+  if (arguments.size() != 1 && !replace) throw UsageError("restore takes a folder, and perhaps --replace");
+  settle_down(config);
+  {
+    Database database(config, Database::Own{});
+    tell("restore", app::restore(config, database.owner_url(), arguments[0], replace), arguments[0]);
+  }
+  return audit_ledger(std::move(config));
+}
+
 int admin(Config config, const std::vector<std::string>& arguments) {
   const std::string what = arguments.empty() ? "" : arguments[0];
   if (what == "audit-ledger" && arguments.size() == 1) return audit_ledger(std::move(config));
@@ -427,7 +458,7 @@ int run(const std::vector<std::string>& arguments) {
     return 0;
   }
   if (command == "version" || command == "--version") {
-    std::cout << "hourz 0.1.0\n";
+    std::cout << "hourz " << version << "\n";
     return 0;
   }
   start_crypto();
@@ -442,6 +473,8 @@ int run(const std::vector<std::string>& arguments) {
   if (command == "migrate") return migrate(std::move(config), rest);
   if (command == "files") return copy_files(std::move(config), rest);
   if (command == "demo") return fill_demo(std::move(config), rest);
+  if (command == "backup") return back_up(std::move(config), rest);
+  if (command == "restore") return restore(std::move(config), rest);
   if (command == "admin") return admin(std::move(config), rest);
   if (command == "config") return print_config(config);
   throw UsageError("'" + command + "' is not a command (see hourz --help)");

@@ -24,21 +24,50 @@ const db::Query<TimerRow, std::vector<std::string>> select_due{jobs::sql::due};
 const db::Query<db::Nothing, TimerRow> take_timer{jobs::sql::take};
 const db::Query<db::Nothing, TimerRow> postpone_timer{jobs::sql::postpone};
 
+struct Backlog {
+  std::int64_t overdue, late_us, outbox_us;
+};
+BOOST_DESCRIBE_STRUCT(Backlog, (), (overdue, late_us, outbox_us))
+
+const db::Query<Backlog> select_backlog{jobs::sql::backlog};
+
+double unix_seconds() { return static_cast<double>(now().microseconds) / 1e6; }
+
 }  // namespace
 
 struct Jobs::State {
-  State(boost::asio::io_context& context, db::Client& client, std::function<void()> news)
-      : io(context), database(client), changed(std::move(news)) {}
+  State(boost::asio::io_context& context, db::Client& client, Metrics& all, std::function<void()> news)
+      : io(context),
+        database(client),
+        metrics(all),
+        changed(std::move(news)),
+        overdue(all.gauge("hourz_timers_overdue", "Timers whose time has come and whose work is not done.")),
+        late(all.gauge("hourz_timers_late_seconds", "How late the oldest of the overdue timers is.")),
+        outbox_age(all.gauge("hourz_outbox_age_seconds", "Age of the oldest row of the outbox.")) {}
   struct Repeated {
     std::chrono::milliseconds pause;
     std::string name;
     Task work;
     std::unique_ptr<boost::asio::steady_timer> timer;
+    prometheus::Counter& done;
+    prometheus::Counter& failed;
+    prometheus::Histogram& time;
+    prometheus::Gauge& last;
+  };
+  /// A kind of timer, with its meters.
+  struct Kind {
+    Timer work;
+    prometheus::Counter& done;
+    prometheus::Counter& failed;
   };
   boost::asio::io_context& io;
   db::Client& database;
+  Metrics& metrics;
   const std::function<void()> changed;
-  std::map<std::string, Timer, std::less<>> timers;
+  prometheus::Gauge& overdue;
+  prometheus::Gauge& late;
+  prometheus::Gauge& outbox_age;
+  std::map<std::string, Kind, std::less<>> timers;
   std::vector<std::unique_ptr<Repeated>> repeated;
   bool stopped = false;
 };
@@ -53,19 +82,21 @@ db::Awaitable<void> fire(db::Client& database, const Jobs::Timer& work, const Ti
 
 /// Rounds over what is due, until a round is not full. A timer that fails is put off, so that it never blocks the ones
 /// behind it.
-db::Awaitable<void> fire_due(db::Client& database, const std::map<std::string, Jobs::Timer, std::less<>>& timers,
-                             const std::function<void()>& changed) {
+template <class State>
+db::Awaitable<void> fire_due(db::Client& database, State* state) {
   std::vector<std::string> kinds;
-  for (const auto& [kind, work] : timers) kinds.push_back(kind);
+  for (const auto& [kind, one] : state->timers) kinds.push_back(kind);
   std::size_t fired = 0;
   do {
     fired = 0;
     for (const TimerRow& row : co_await db::all(database.reads(), select_due, kinds)) {
+      const auto& kind = state->timers.at(row.kind);
       std::string failure;
       try {
-        co_await fire(database, timers.at(row.kind), row);
+        co_await fire(database, kind.work, row);
         ++fired;
-        changed();
+        kind.done.Increment();
+        state->changed();
         continue;
       } catch (const db::Error& error) {
         if (error.kind == db::ErrorKind::retryable) continue;  // somebody holds it: the next round
@@ -73,6 +104,7 @@ db::Awaitable<void> fire_due(db::Client& database, const std::map<std::string, J
       } catch (const std::exception& error) {
         failure = error.what();
       }
+      kind.failed.Increment();
       log::Line(log::Level::error, "timer.failed").with("kind", row.kind).with("cause", failure);
       const auto transaction = database.begin();
       co_await db::run(*transaction, postpone_timer, row);
@@ -81,21 +113,41 @@ db::Awaitable<void> fire_due(db::Client& database, const std::map<std::string, J
   } while (fired == timers_a_round);
 }
 
+template <class State>
+db::Awaitable<void> look_at_backlog(db::Client& database, State* state) {
+  const Backlog backlog = co_await db::one(database.reads(), select_backlog);
+  state->overdue.Set(static_cast<double>(backlog.overdue));
+  state->late.Set(static_cast<double>(backlog.late_us) / 1e6);
+  state->outbox_age.Set(static_cast<double>(backlog.outbox_us) / 1e6);
+}
+
 }  // namespace
 
-Jobs::Jobs(boost::asio::io_context& io, db::Client& database, std::function<void()> changed)
-    : state_(std::make_shared<State>(io, database, std::move(changed))) {}
+Jobs::Jobs(boost::asio::io_context& io, db::Client& database, Metrics& metrics, std::function<void()> changed)
+    : state_(std::make_shared<State>(io, database, metrics, std::move(changed))) {}
 Jobs::~Jobs() = default;
 
-void Jobs::on_timer(std::string kind, Timer work) { state_->timers.emplace(std::move(kind), std::move(work)); }
+void Jobs::on_timer(std::string kind, Timer work) {
+  const auto counter = [&](const char* outcome) -> prometheus::Counter& {
+    return state_->metrics.counter("hourz_timers_total", "Timers fired, by kind and outcome.",
+                                   {{"kind", kind}, {"outcome", outcome}});
+  };
+  State::Kind one{std::move(work), counter("done"), counter("failed")};
+  state_->timers.emplace(std::move(kind), std::move(one));
+}
 
 void Jobs::every(std::chrono::milliseconds pause, std::string name, Task work) {
-  auto repeated = std::make_unique<State::Repeated>();
-  repeated->pause = pause;
-  repeated->name = std::move(name);
-  repeated->work = std::move(work);
-  repeated->timer = std::make_unique<boost::asio::steady_timer>(state_->io);
-  state_->repeated.push_back(std::move(repeated));
+  Metrics& metrics = state_->metrics;
+  const auto counter = [&](const char* outcome) -> prometheus::Counter& {
+    return metrics.counter("hourz_job_runs_total", "Runs of the work that no request waits for, by task and outcome.",
+                           {{"task", name}, {"outcome", outcome}});
+  };
+  auto timer = std::make_unique<boost::asio::steady_timer>(state_->io);
+  auto& time = metrics.latency("hourz_job_duration_seconds", "Time of one run, by task.", {{"task", name}});
+  auto& last = metrics.gauge("hourz_job_last_success_timestamp_seconds", "When a task last ended well, by task.",
+                             {{"task", name}});
+  state_->repeated.push_back(std::make_unique<State::Repeated>(
+      State::Repeated{pause, name, std::move(work), std::move(timer), counter("done"), counter("failed"), time, last}));
 }
 
 namespace {
@@ -104,12 +156,18 @@ template <class State, class Repeated>
 db::Awaitable<void> repeat(std::shared_ptr<State> state, Repeated* job) {
   while (!state->stopped) {
     std::string failure;
+    const auto began = std::chrono::steady_clock::now();
     try {
       co_await job->work(state->database);
     } catch (const std::exception& error) {
       failure = error.what();
     }
-    if (!failure.empty() && !state->stopped) {
+    job->time.Observe(std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+    if (failure.empty()) {
+      job->done.Increment();
+      job->last.Set(unix_seconds());
+    } else if (!state->stopped) {
+      job->failed.Increment();
       log::Line(log::Level::warn, "job.failed").with("job", job->name).with("cause", failure);
     }
     if (state->stopped) co_return;
@@ -124,7 +182,9 @@ db::Awaitable<void> repeat(std::shared_ptr<State> state, Repeated* job) {
 
 void Jobs::start() {
   every(std::chrono::milliseconds(500), "timers",
-        [state = state_.get()](db::Client& database) { return fire_due(database, state->timers, state->changed); });
+        [state = state_.get()](db::Client& database) { return fire_due(database, state); });
+  every(std::chrono::seconds(10), "backlog",
+        [state = state_.get()](db::Client& database) { return look_at_backlog(database, state); });
   for (const auto& job : state_->repeated) {
     boost::asio::co_spawn(state_->io, repeat(state_, job.get()), boost::asio::detached);
   }

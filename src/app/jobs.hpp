@@ -1,5 +1,6 @@
 // Work that no request waits for: durable timers, folding the map's cells, purging what has outlived its use. Runs on
-// one shard of every server; the database lets one server at a time do each piece.
+// one shard of every server; the database lets one server at a time do each piece. Each job's runs, failures, time and
+// last success are metrics, and so is how late timers are. What a job does is its owner's.
 #pragma once
 #include <boost/asio/io_context.hpp>
 #include <functional>
@@ -7,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "core/metrics.hpp"
 #include "db/database.hpp"
 
 namespace hourz::app {
@@ -19,7 +21,7 @@ class Jobs {
   using Task = std::function<db::Awaitable<void>(db::Client&)>;
 
   /// `changed` is called after each timer's commit: others may have to hear of it.
-  Jobs(boost::asio::io_context& io, db::Client& database, std::function<void()> changed);
+  Jobs(boost::asio::io_context& io, db::Client& database, Metrics& metrics, std::function<void()> changed);
   ~Jobs();
 
   void on_timer(std::string kind, Timer work);

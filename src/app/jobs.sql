@@ -13,3 +13,12 @@ DELETE FROM timers WHERE (kind, subject_id) IN (
 -- A timer whose work failed comes back later, ever later, and stands in nobody's way meanwhile.
 UPDATE timers SET attempts = attempts + 1, due_at = now() + make_interval(secs => least(3600, 2 ^ least(attempts, 11)))
 WHERE kind = :kind AND subject_id = :subject_id AND due_at <= now()
+
+-- name: jobs.backlog
+-- What waits, for the metrics: timers whose time has come, how late the first of them is, and how old the outbox is, of
+-- which nothing older than five minutes should be left.
+SELECT (SELECT count(*) FROM timers WHERE due_at <= now()) AS overdue,
+  coalesce((SELECT (extract(epoch FROM now() - min(due_at)) * 1000000)::bigint FROM timers WHERE due_at <= now()), 0)
+    AS late_us,
+  coalesce((SELECT greatest(0, extract(epoch FROM now() - o.at) * 1000000)::bigint
+            FROM (SELECT at FROM outbox ORDER BY transaction, id LIMIT 1) o), 0) AS outbox_us

@@ -8,6 +8,7 @@
 
 #include "app/house.hpp"
 #include "app/jobs.hpp"
+#include "app/watch.hpp"
 #include "core/log.hpp"
 #include "http_sql.hpp"
 #include "net/server.hpp"
@@ -38,9 +39,6 @@ struct Shard {
   std::atomic<int> connections{0}, in_use{0}, waiting{0}, depth{0};
   std::thread thread;
 };
-
-/// A counter that is counted elsewhere.
-void catch_up(prometheus::Counter& counter, double count) { counter.Increment(std::max(0.0, count - counter.Value())); }
 
 /// Stops the loop once what is queued has run, and what that queues, for so many rounds: who waited for the database
 /// hears of its end while the shard's desk is still there.
@@ -90,7 +88,8 @@ struct Server::State {
       shards.push_back(std::move(shard));
     }
     net = std::make_unique<net::Server>(std::move(listening), limits_of(house.config));
-    jobs = std::make_unique<Jobs>(shards.front()->io, shards.front()->desk->database, [this] { house.node.wake(); });
+    jobs = std::make_unique<Jobs>(shards.front()->io, shards.front()->desk->database, house.metrics,
+                                  [this] { house.node.wake(); });
     jobs->on_timer("gig.expire", gigs::expire);
     jobs->on_timer("payment.release", payments::release_due);
     jobs->every(std::chrono::seconds(1), "payments",
@@ -102,6 +101,8 @@ struct Server::State {
     jobs->every(std::chrono::minutes(10), "collect_files",
                 [this](db::Client& database) { return uploads::collect(house.uploads, database); });
     register_gauges();
+    install_process_metrics(house.metrics);
+    ledger = std::make_unique<LedgerWatch>(house.config, url, house.metrics);
   }
 
   /// Counts every statement by name; the histogram of each is found once per shard.
@@ -142,9 +143,13 @@ struct Server::State {
     auto& hashes = m.gauge("hourz_password_hashes_waiting", "Passwords being hashed or waiting to be.");
     auto& pictures = m.gauge("hourz_pictures_waiting", "Pictures being made anew or waiting to be.");
     auto& files = m.gauge("hourz_files_waiting", "Reads and writes of files under way or waiting.");
+    auto& messages = m.counter("hourz_chat_messages_total", "Chat messages stored, those of the service aside.");
+    auto& room = m.gauge("hourz_db_pool_size", "Pooled connections that may be open.");
+    room.Set(static_cast<double>(
+        std::max<std::int64_t>(house.config.pool_connections, static_cast<std::int64_t>(shards.size()))));
     auto& dropped = m.counter("hourz_log_lines_dropped_total", "Log lines dropped because the log was too slow.");
     m.before_scrape([this, &connections, &in_use, &waiting, &depth, &open, &accepted, &bad, &outbox, &frames_in,
-                     &frames_out, &slow, &hashes, &pictures, &files, &dropped] {
+                     &frames_out, &slow, &hashes, &pictures, &files, &messages, &dropped] {
       int sums[4] = {0, 0, 0, 0};
       for (const auto& shard : shards) {
         sums[0] += shard->connections;
@@ -167,6 +172,7 @@ struct Server::State {
       pictures.Set(static_cast<double>(house.image_work.waiting()));
       files.Set(static_cast<double>(house.file_work.waiting()));
       hashes.Set(static_cast<double>(house.hasher.waiting()));
+      catch_up(messages, static_cast<double>(chat::messages_stored()));
       catch_up(dropped, static_cast<double>(log::dropped()));
     });
   }
@@ -186,6 +192,7 @@ struct Server::State {
   std::vector<std::unique_ptr<Shard>> shards;
   std::unique_ptr<net::Server> net;
   std::unique_ptr<Jobs> jobs;
+  std::unique_ptr<LedgerWatch> ledger;
   prometheus::Counter* statement_errors = nullptr;
   std::atomic<bool> drained{false};
   bool running = false;
@@ -214,6 +221,7 @@ void Server::set_ready() {
     state->jobs->start();
     state->converse();
   });
+  state_->ledger->start();
   state_->house.system.ready = true;
 }
 
@@ -233,6 +241,7 @@ void Server::stop() {
   State& state = *state_;
   if (!state.running) return;
   state.running = false;
+  state.ledger->stop();
   boost::asio::post(state.shards.front()->io, [node = &state.house.node] { node->stop(); });
   for (const auto& shard : state.shards) {
     boost::asio::post(shard->io, [desk = shard->desk.get(), io = &shard->io] {

@@ -248,6 +248,8 @@ const std::vector<Setting>& table() {
       number("HOURZ_FEE_BPS", &Config::fee_bps, 0, 10'000, "fee of a payment, in basis points: 500 is 5 %"),
       number("HOURZ_AUTO_RELEASE_H", &Config::auto_release_h, 0, 8'760,
              "hours after a gig's completion until its payment is released by itself"),
+      number("HOURZ_LEDGER_AUDIT_H", &Config::ledger_audit_h, 0, 8'760,
+             "hours between two audits of the ledger in the background, the first at the start; 0: none"),
       choice("HOURZ_RATE_LIMIT", &Config::rate_limit, {"on", "off", "off-in-production-too"},
              "off lifts the rate limits; production takes only off-in-production-too for it"),
       text("HOURZ_CORS_ORIGINS", &Config::cors_origins,

@@ -56,6 +56,7 @@ struct Config {
   std::int64_t location_blur_m = 200;
   std::int64_t fee_bps = 500;
   std::int64_t auto_release_h = 72;
+  std::int64_t ledger_audit_h = 24;
   std::string rate_limit = "on";
   std::string cors_origins;
   std::int64_t sockets_per_user = 20;

@@ -23,6 +23,7 @@ prometheus::Histogram& Metrics::latency(const std::string& name, const std::stri
 void Metrics::before_scrape(std::function<void()> update) { updates_.push_back(std::move(update)); }
 
 std::string Metrics::expose() {
+  const std::lock_guard lock(scraping_);
   for (const auto& update : updates_) update();
   return prometheus::TextSerializer().Serialize(registry_.Collect());
 }

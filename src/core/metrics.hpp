@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -27,12 +28,18 @@ class Metrics {
   /// Called before each scrape, to set gauges from what others count.
   void before_scrape(std::function<void()> update);
 
-  /// The exposition text. Safe from any thread.
+  /// The exposition text. Safe from any thread; one at a time.
   std::string expose();
 
  private:
+  std::mutex scraping_;  // two updates at once would count the same twice
   prometheus::Registry registry_;
   std::vector<std::function<void()>> updates_;
 };
+
+/// Brings a counter up to what is counted elsewhere.
+inline void catch_up(prometheus::Counter& counter, double count) {
+  if (count > counter.Value()) counter.Increment(count - counter.Value());
+}
 
 }  // namespace hourz

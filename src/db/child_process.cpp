@@ -87,11 +87,13 @@ pid_t spawn(const Command& command, const Identity& identity) {
   for (const std::string& argument : command.arguments) arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
   // Nothing of our own environment: it may hold secrets, and PG… variables that would lead PostgreSQL astray.
-  const char* environment[] = {"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC", "HOME=/", nullptr};
+  std::vector<const char*> environment{"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC", "HOME=/"};
+  for (const std::string& variable : command.environment) environment.push_back(variable.c_str());
+  environment.push_back(nullptr);
   const pid_t parent = getpid();
   const pid_t pid = fork();
   if (pid < 0) throw std::system_error(errno, std::generic_category(), "fork");
-  if (pid == 0) execute(command, identity, arguments.data(), const_cast<char* const*>(environment), parent);
+  if (pid == 0) execute(command, identity, arguments.data(), const_cast<char* const*>(environment.data()), parent);
   return pid;
 }
 

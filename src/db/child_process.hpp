@@ -30,6 +30,8 @@ struct Command {
   std::vector<std::string> arguments;  ///< the first is the program's absolute path
   int output = -1;                     ///< descriptor for stdout and stderr; -1 discards them
   int death_signal = 9;                ///< sent by the kernel when the forking thread dies
+  /// NAME=value, besides PATH, LC_ALL, TZ and HOME; only its user can see them.
+  std::vector<std::string> environment = {};
 };
 
 /// Starts the program. Throws std::system_error when no process can be made; a program that cannot be executed shows

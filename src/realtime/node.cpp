@@ -48,6 +48,8 @@ struct Node::State : std::enable_shared_from_this<Node::State> {
   prometheus::Histogram* look_time = nullptr;
   prometheus::Counter* events_read = nullptr;
   prometheus::Counter* words_dropped = nullptr;
+  prometheus::Counter* looks_failed = nullptr;
+  prometheus::Gauge* last_look_at = nullptr;
 
   // From any thread.
   std::atomic<std::int64_t> sockets{0};
@@ -151,6 +153,7 @@ Awaitable<void> look(State& state) {
     state.unspread = co_await state.feed.look(state.database->reads());
   }
   state.last_look = Clock::now();
+  state.last_look_at->Set(static_cast<double>(now().microseconds) / 1e6);
   if (state.unspread.empty()) co_return;
   const auto count = state.unspread.size();
   co_await expand(state);
@@ -179,6 +182,7 @@ Awaitable<void> tail(std::shared_ptr<State> state) {
                                                                                : busy_pause;
     if (!failure.empty()) {
       ++state->failures;
+      state->looks_failed->Increment();
       log::Line(log::Level::warn, "feed.failed").with("cause", failure).with("failures", state->failures);
       if (ours && state->failures >= bad_looks && !state->unspread.empty()) {
         // What cannot be read must not hold up what comes after it: the clients get it from the rows themselves.
@@ -325,6 +329,9 @@ Node::Node(Metrics& metrics) : state_(std::make_shared<State>()) {
   state_->look_time = &metrics.latency("hourz_feed_look_duration_seconds",
                                        "Time from a look at the outbox that found something to its spreading.");
   state_->events_read = &metrics.counter("hourz_feed_events_total", "Events read from the outbox.");
+  state_->looks_failed = &metrics.counter("hourz_feed_failures_total", "Looks at the outbox that failed.");
+  state_->last_look_at =
+      &metrics.gauge("hourz_feed_last_look_timestamp_seconds", "When the outbox was last looked at with success.");
   state_->words_dropped =
       &metrics.counter("hourz_bus_dropped_total", "Words for other servers dropped because the bus was too slow.");
   auto& sockets_open = metrics.gauge("hourz_sockets_open", "Open WebSocket connections.");

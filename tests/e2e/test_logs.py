@@ -1,6 +1,7 @@
 """What the log says, and what it never says. One server, and a log that is read at its end."""
 
 import json
+import random
 import re
 import secrets
 import uuid
@@ -8,7 +9,8 @@ import uuid
 import pytest
 
 import harness
-from harness import PASSWORD, Client, Person, gig
+from generate import Generator
+from harness import PASSWORD, Client, Person, document, gig
 from wire import connect, get, post, read_all_after_shutdown, send
 
 CANARY_PASSWORD = "canary " + secrets.token_hex(12)
@@ -17,6 +19,50 @@ PHONE = "0812345678"
 WORDS = "canary-words-" + secrets.token_hex(8)
 LATITUDE, LONGITUDE = 13.7234567, 100.5987654
 FORGED = '{"level":"fatal","event":"forged"}'
+
+
+def words_for(name, schema, value):
+    """The canary where a text may say anything; else what was made up."""
+    low, high = schema.get("minLength", 0), schema.get("maxLength", 4000)
+    if not isinstance(value, str) or "format" in schema or "enum" in schema or "pattern" in schema:
+        return value
+    if "password" in name:
+        return CANARY_PASSWORD
+    return WORDS if low <= len(WORDS) <= high else value
+
+
+def walk(base):
+    """Every operation of the document, with and without a token: canaries in its path, its query and its body, in
+    fields that it has and in some that it has not. How many there were, and the tokens that were about."""
+    with Person(base, WORDS, check=False) as person, Client(base, check=False) as nobody:
+        tokens = [person.token, person.refresh_token]
+        generator, paths = Generator(document(), random.Random(5)), document()["paths"]
+        # What ends the session comes last.
+        operations = sorted(((path, verb, operation) for path, verbs in paths.items() for verb, operation in verbs.items()
+                             if verb != "parameters"), key=lambda each: ("auth" in each[0], each[1] == "delete"))
+        for path, verb, operation in operations:
+            ids = [re.sub(r"\{\w+\}", each, path) for each in (str(uuid.uuid4()), person.id, WORDS, person.token)]
+            for target in ids if "{" in path else [path]:
+                body, headers = None, {}
+                content = operation.get("requestBody", {}).get("content", {})
+                if "application/json" in content:
+                    schema = generator.resolve(content["application/json"]["schema"])
+                    body = {name: words_for(name, generator.resolve(schema.get("properties", {}).get(name, {})), value)
+                            for name, value in generator.fitting(schema).items()}
+                for change in ({}, {"password": CANARY_PASSWORD, "token": person.token, "comment": WORDS, WORDS: WORDS}):
+                    if body is None and content and not change:
+                        body, headers = (WORDS + person.token).encode(), {"Content-Type": next(iter(content))}
+                    sent = {**body, **change} if isinstance(body, dict) else body
+                    query = f"?q={WORDS}&access_token={person.token}&password={secrets.token_hex(2)}" if change else ""
+                    for client in (person, nobody):
+                        answer = client.call(verb.upper(), target + query, sent, headers={"Idempotency-Key": WORDS, "X-Canary": WORDS, **headers})
+                        assert answer.status < 500, (verb, target, answer)
+            if person.call("GET", "/api/users/me").status == 401:
+                for password in (PASSWORD, CANARY_PASSWORD):
+                    if person.login((200, 401), password).status == 200:
+                        tokens += [person.token, person.refresh_token]
+    # PATCH beside PUT is the same endpoint under two verbs.
+    return {operation["operationId"].removesuffix("_patch").removesuffix("_by_delete") for _, _, operation in operations}, tokens
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +93,8 @@ def log():
                     client.call("GET", "/api/users/me", headers={"Authorization": f"Bearer {secret}"})
                     client.call("GET", "/api/users/me", headers={"Authorization": f"Basic {secret}"})
             tokens = person.token, person.refresh_token
+        operations, more = walk(own.base)
+        tokens += *more,
         # Lines that want to be lines of the log.
         for data in (
             get("/x%0d%0a" + FORGED.replace('"', "%22")), get("/x%1b[31m"), get("/" + FORGED.replace('"', "%22").replace(" ", "")),
@@ -67,7 +115,8 @@ def log():
             client.call("POST", "/api/auth/login", {"email": "a@b.example", "password": "no one's"}, 401, {"X-Request-Id": named})
         assert own.stop() == 0
         with open(f"{own.directory}/postgres.log", encoding="utf-8", errors="replace") as database:
-            yield {"lines": own.log().splitlines(), "text": own.log(), "database": database.read(), "tokens": tokens, "named": named}
+            yield {"lines": own.log().splitlines(), "text": own.log(), "database": database.read(), "tokens": tokens, "named": named,
+                   "operations": operations}
 
 
 def test_every_line_is_one_event(log):
@@ -102,4 +151,6 @@ def test_requests_can_be_traced(log):
     (request,) = [event for event in mine if event["event"] == "request"]
     assert request["endpoint"] == "auth.login" and request["status"] == 401 and request["duration_us"] > 0
     assert any(event["event"] == "request" and event.get("user_id") for event in events)
+    # Every operation of the document was walked through, and the lines say by which.
+    assert log["operations"] <= {event["endpoint"] for event in events if event["event"] == "request"}
     assert {"server.started", "server.ready", "server.draining", "server.stopped"} <= {event["event"] for event in events}

@@ -417,7 +417,7 @@ db::Session::Rows World::rows(const std::string& text, const std::vector<std::st
 Runner::Runner(World& world, const std::string& kind, app::Jobs::Timer work)
     : world_(world),
       client_(world.io(), app::database_options(world.house().config, world.app_url(), 1)),
-      jobs(world.io(), client_, [] {}) {
+      jobs(world.io(), client_, world.house().metrics, [] {}) {
   record_statements(client_);
   jobs.on_timer(kind, std::move(work));
 }

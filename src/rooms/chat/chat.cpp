@@ -265,6 +265,8 @@ Room to_room(RoomRow&& row, const Uuid& viewer) {
 
 // --- sending ---------------------------------------------------------------------------------------------------------
 
+std::atomic<std::int64_t> stored{0};
+
 /// One attempt; db::Error retryable when another with the same client_id was under way. `reads` is for finding out why
 /// nothing was sent, when the transaction has ended already.
 Awaitable<Message> send_once(db::Executor& db, db::Executor& reads, SendRow row) {
@@ -285,6 +287,7 @@ Awaitable<Message> send_once(db::Executor& db, db::Executor& reads, SendRow row)
   }
   Message message{row.id, row.room_id, 0, row.sender_id, row.type, {}, std::move(row.image_url), row.client_id, {}};
   if (sent) {
+    stored.fetch_add(1, std::memory_order_relaxed);
     message.seq = sent->seq;
     message.content = std::move(row.content);
     message.timestamp = sent->created_at;
@@ -488,6 +491,8 @@ void install(http::Router& router, Deps& deps) {
   router.add(post_message, post, deps);
   router.add(put_marker, put_read, deps);
 }
+
+std::int64_t messages_stored() { return stored.load(std::memory_order_relaxed); }
 
 Awaitable<Message> send(db::Client& database, Uuid room_id, Uuid sender, Draft draft) {
   const SendRow row = to_row(room_id, sender, std::move(draft));

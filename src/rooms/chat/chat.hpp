@@ -107,6 +107,9 @@ void install(http::Router& router, Deps& deps);
 
 // --- for sockets -----------------------------------------------------------------------------------------------------
 
+/// Messages that this process has stored since its start; for the metrics.
+std::int64_t messages_stored();
+
 /// Stored and committed when it returns. Throws Problem: not_found (also for a stranger), room_closed.
 Awaitable<Message> send(db::Client& database, Uuid room_id, Uuid sender, Draft draft);
 
