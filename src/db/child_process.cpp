@@ -127,7 +127,7 @@ Outcome run(const Command& command, const Identity& identity, std::chrono::milli
     const ssize_t count = read(pipe.read, buffer, sizeof buffer);
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) break;
-    if (outcome.output.size() < 65536) outcome.output.append(buffer, static_cast<std::size_t>(count));
+    if (outcome.output.size() < output_bytes) outcome.output.append(buffer, static_cast<std::size_t>(count));
   }
   std::optional<int> status = wait_until(pid, deadline);
   if (!status) {

@@ -41,10 +41,13 @@ pid_t spawn(const Command& command, const Identity& identity);
 /// Reaps: the wait status once the child has ended, nothing when the deadline passes first.
 std::optional<int> wait_until(pid_t pid, Clock::time_point deadline);
 
+/// How much is kept of what a program says.
+inline constexpr std::size_t output_bytes = 1024 * 1024;
+
 struct Outcome {
   int status = 0;  ///< as waitpid() gives it
   bool timed_out = false;
-  std::string output;  ///< stdout and stderr, at most 64 KiB
+  std::string output;  ///< stdout and stderr, no more than output_bytes
   bool ok() const { return !timed_out && status == 0; }
 };
 

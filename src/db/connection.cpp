@@ -118,7 +118,7 @@ std::vector<std::pair<std::string, std::string>> connection_settings(const Optio
   // One plan a statement, made once. Guesses about places and words are far off (one row for thousands), and would have
   // a plan sort a city instead of walking an index in order; where there is no such index, off only means last choice.
   server_options += "-c statement_timeout=" + std::to_string(options.statement_timeout.count()) +
-                    " -c plan_cache_mode=force_generic_plan -c enable_sort=off -c TimeZone=UTC"
+                    " -c plan_cache_mode=force_generic_plan -c enable_sort=off -c jit=off -c TimeZone=UTC"
                     " -c default_transaction_isolation=read\\ committed";
   set("options", std::move(server_options));
   set("client_encoding", "UTF8");

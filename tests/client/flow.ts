@@ -169,6 +169,20 @@ async function talking(seeker: Person, helper: Person, room_id: string) {
   assert.equal(await socket.close(), 1000);
 }
 
+async function picturing(seeker: Person) {
+  const pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+  const form = (bytes: Uint8Array<ArrayBuffer>) => {
+    const data = new FormData();
+    data.append("file", new Blob([bytes], { type: "image/png" }), "me.png");
+    return { body: { file: "" }, bodySerializer: () => data };
+  };
+  const picture = await good(seeker.api.POST("/api/upload/profile", form(new Uint8Array(Buffer.from(pixel, "base64")))));
+  assert.deepEqual([picture.category satisfies Schemas["UploadCategory"], picture.width], ["PROFILE", 1]);
+  assert.equal((await good(seeker.api.GET("/api/users/me"))).photo_url, picture.url);
+  await refused(
+    good(seeker.api.POST("/api/upload/profile", form(new Uint8Array([1, 2, 3])))), "unsupported_media_type", 415);
+}
+
 async function reviewing(seeker: Person, helper: Person, gig: Schemas["Gig"]) {
   const may = await good(seeker.api.GET("/api/reviews/can-review/{gig_id}", { params: { path: { gig_id: gig.id } } }));
   assert.equal(may.can_review, true);
@@ -185,6 +199,7 @@ await profiles(seeker, helper);
 const gig = await posting(seeker, helper);
 await working(seeker, helper, gig);
 await reviewing(seeker, helper, gig);
+await picturing(seeker);
 assert.equal((await seeker.api.POST("/api/auth/logout")).response.status, 204);
 await refused(good(seeker.api.GET("/api/users/me")), "session_ended", 401);
 console.log("all as documented");

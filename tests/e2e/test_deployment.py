@@ -44,7 +44,7 @@ def test_the_example_is_taken(settings):
         refused = run("config", config=f"{folder}/env")
         assert refused.returncode == 2 and refused.stderr.count("\n") == 2 and "HOURZ_SECRET" in refused.stderr, refused.stderr
         with open(f"{folder}/env", "w", encoding="utf-8") as file:
-            file.write(re.sub(r"(?m)^#(HOURZ_\w+=.+)", r"\1", text_of(".env.example").partition("\n# -----")[2]))
+            file.write(re.sub(r"(?m)^#(HOURZ_\w+=.+)", r"\1", text_of(".env.example").partition("\n# -----")[2].partition("\n")[2]))
         taken = run("config", config=f"{folder}/env", secret="Zk3vN8xQ1pL6tR9wY2mB5cD7fG4hJ0sA")
         assert taken.returncode == 0, taken.stderr
 
@@ -78,7 +78,6 @@ def test_compose():
     for required in re.findall(r"\$\{(\w+):\?", text_of("docker-compose.yml")):
         assert re.search(rf"^#{required}=", text_of(".env.example"), re.M), required
     assert "proxy" in services and services["node"]["deploy"]["replicas"] > 1
-    assert compose["networks"]["default"]["ipam"]["config"][0]["subnet"] == services["node"]["environment"]["HOURZ_TRUSTED_PROXIES"]
 
 
 def test_scripts():
@@ -126,7 +125,7 @@ def proxied(**settings):
     if not shutil.which("nginx", path="/usr/sbin:/usr/bin"):
         pytest.skip("nginx is not installed")
     with cluster() as database, scratch() as folder, contextlib.ExitStack() as stack:
-        settings = {**database.urls(), "secret": "Zk3vN8xQ1pL6tR9wY2mB5cD7fG4hJ0sA", "trusted_proxies": "127.0.0.1", **settings}
+        settings = {**database.urls(), "secret": "Zk3vN8xQ1pL6tR9wY2mB5cD7fG4hJ0sA", **settings}
         servers = []
         for n in range(2):
             servers.append(Server(f"{folder}/{n}", **settings))
@@ -157,6 +156,15 @@ def behind():
         yield pair
 
 
+def warm(server, token):
+    """Until its connections to the database are made, which may take a while beside other tests."""
+    with Client(server.base, token) as client:
+        for _ in range(8):
+            client.close()
+            wait_for(lambda: client.call("GET", "/api/users/me").status == 200, "it reads")
+            wait_for(lambda: client.call("GET", "/api/chat/rooms").status == 200, "it reads")
+
+
 def requests_in(server, endpoint):
     return [line for line in server.log().splitlines() if f'"endpoint":"{endpoint}"' in line]
 
@@ -175,6 +183,8 @@ def test_sockets_work_through_it(behind):
     """Two people on two servers, behind one address."""
     base, servers = behind
     with Person(base, "Mali") as seeker, Person(base, "Somchai") as helper:
+        for server in servers:
+            warm(server, seeker.token)
         one = seeker.post("/api/gigs", harness.gig(), 201).json["id"]
         helper.post(f"/api/gigs/{one}/accept", None, 200)
         (room,) = seeker.get("/api/chat/rooms").json["rooms"]
@@ -187,26 +197,6 @@ def test_sockets_work_through_it(behind):
             for each in (first, second):
                 heard = [each.message()["content"] for _ in range(5)]
                 assert heard == [f"hello {n}" for n in range(5)]
-
-
-def test_limits_go_by_the_clients_address():
-    """X-Forwarded-For from the proxy counts, and what a client claims in it does not."""
-    def tries_to_log_in(base, n):
-        with Client(base) as client:
-            return client.call("POST", "/api/auth/login", {"email": f"n{n}@example.com", "password": "wrong words"},
-                               headers={"X-Forwarded-For": f"203.0.113.{n}"}).status
-
-    with proxied(rate_limit="on") as (base, servers):
-        statuses = [tries_to_log_in(base, n) for n in range(16)]
-        # Five a minute at each of two servers.
-        assert statuses.count(429) >= 16 - 2 * 5 and set(statuses) == {401, 429}, statuses
-        # One that the proxy forwards from elsewhere has its own count.
-        with Client(servers[0].base) as client:
-            other = client.call("POST", "/api/auth/login", {"email": "other@example.com", "password": "wrong words"},
-                                headers={"X-Forwarded-For": "198.51.100.7"})
-        assert other.status == 401
-        told = [line for line in requests_in(servers[0], "auth.login") if '"ip":"198.51.100.7"' in line]
-        assert told and requests_in(servers[1], "auth.login")
 
 
 def test_what_is_not_for_the_world(behind):
@@ -223,8 +213,11 @@ def test_a_server_goes_and_nobody_notices(behind):
     with Person(base, "Rolling") as person:
         token = person.token
     for server in servers:
+        warm(server, token)
+    for server in servers:
         assert server.stop() == 0
         with Client(base, token) as client:
             for _ in range(30):
                 client.get("/api/users/me")
         server.start()
+        warm(server, token)

@@ -50,3 +50,13 @@ def test_pages_are_served_under_the_policy(anyone, path, kind):
     assert set(POLICY) <= set(policy) and "unsafe" not in first.headers["content-security-policy"]
     assert first.headers["x-content-type-options"] == "nosniff"
     anyone.call("GET", path, status=304, headers={"If-None-Match": first.headers["etag"]})
+
+
+def test_the_type_of_every_problem_leads_to_its_entry(anyone):
+    page = anyone.get("/docs/errors").body.decode()
+    codes = harness.document()["components"]["schemas"]["ErrorCode"]["enum"]
+    assert len(codes) > 50
+    for code in codes:
+        assert page.count(f'<article id="{code}">') == 1, code
+    problem = anyone.get("/api/users/me", status=401).json
+    assert problem["type"].partition("#")[2] in codes and problem["type"].startswith("/docs/errors#")

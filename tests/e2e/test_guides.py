@@ -131,3 +131,31 @@ def test_the_security_page_names_tests_that_are_there():
         assert names or held.strip() in {"–", "-"}, f"nothing holds: {row}"
         unknown = [name for name in names if name not in single | suites | targets and not name.startswith("./dev ")]
         assert not unknown, f"{unknown} are no tests: {row}"
+
+
+def pages():
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    return [page for page in listed if os.path.exists(f"{ROOT}/{page}")]
+
+
+def anchors(path):
+    """Of the headings, as GitHub makes them."""
+    with open(path, encoding="utf-8") as file:
+        headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", file.read(), flags=re.S | re.M), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.skipif(not os.path.exists(f"{ROOT}/.git"), reason="not a checkout")
+def test_links_between_documents_lead_somewhere():
+    broken = []
+    for page in pages():
+        with open(f"{ROOT}/{page}", encoding="utf-8") as file:
+            text = re.sub(r"^```.*?^```", "", file.read(), flags=re.S | re.M)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if re.match(r"\w+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            path = os.path.normpath(f"{ROOT}/{os.path.dirname(page)}/{path}") if path else f"{ROOT}/{page}"
+            if not os.path.exists(path) or (anchor and path.endswith(".md") and anchor not in anchors(path)):
+                broken.append(f"{page}: {target}")
+    assert not broken

@@ -37,10 +37,11 @@ def test_typescript_client_goes_the_whole_way(generated, base):
 
 
 def test_dart_models(generated):
-    """Every schema is a class or an enum under its own name, and a status is not a string."""
+    """Every schema is a class or an enum, under its own name where Dart has none of that name; a status is no string."""
     with open(f"{generated}/hourz.dart", encoding="utf-8") as file:
         dart = file.read()
     there = set(re.findall(r"^(?:class|enum) (\w+)", dart, re.M))
-    assert set(document()["components"]["schemas"]) <= there
+    taken = {"File", "Link"}  # by dart:io: these get another name
+    assert set(document()["components"]["schemas"]) - there <= taken
     gig = re.search(r"^class Gig \{(.*?)^\}", dart, re.S | re.M)[1]
     assert "GigStatus status;" in gig and "UserCard? helper;" in gig and "DateTime createdAt;" in gig
