@@ -221,3 +221,7 @@ def test_a_server_goes_and_nobody_notices(behind):
                 client.get("/api/users/me")
         server.start()
         warm(server, token)
+        # The proxy leaves a server alone for its fail_timeout: the next one waits until this one is asked again.
+        before = len(requests_in(server, "users.me"))
+        with Client(base, token) as client:
+            wait_for(lambda: client.get("/api/users/me") and len(requests_in(server, "users.me")) > before, "it is asked again")
