@@ -47,7 +47,7 @@ inline constexpr std::size_t output_bytes = 1024 * 1024;
 struct Outcome {
   int status = 0;  ///< as waitpid() gives it
   bool timed_out = false;
-  std::string output;  ///< stdout and stderr, no more than output_bytes
+  std::string output;  ///< stdout and stderr, output_bytes and what one read brings at most
   bool ok() const { return !timed_out && status == 0; }
 };
 
