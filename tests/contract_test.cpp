@@ -141,6 +141,68 @@ TEST_F(Contract, WithoutAGoodTokenNothingIsToBeHad) {
   EXPECT_GE(guarded, 25);
 }
 
+/// The safe fields, each once, and those that let a listed page read the answer.
+void expect_dressed(const Answer& answer, const std::string& what, bool listed) {
+  const std::pair<const char*, const char*> safe[] = {
+      {"X-Content-Type-Options", "nosniff"}, {"Referrer-Policy", "no-referrer"},
+      {"X-Frame-Options", "DENY"},           {"Content-Security-Policy", "default-src 'none'"},
+      {"Cross-Origin-Resource-Policy", ""},  {"Cache-Control", ""}};
+  for (const auto& [name, value] : safe) {
+    EXPECT_NE(answer.header(name), "") << what << ": " << name;
+    EXPECT_TRUE(answer.header(name).starts_with(value)) << what << ": " << name;
+    EXPECT_EQ(std::count_if(answer.headers.begin(), answer.headers.end(),
+                            [name = name](const auto& one) { return one.first == name; }),
+              1)
+        << what << ": " << name;
+  }
+  EXPECT_TRUE(std::any_of(answer.headers.begin(), answer.headers.end(), [](const auto& one) {
+    return one.first == "Vary" && one.second.starts_with("Origin");
+  })) << what;
+  EXPECT_EQ(answer.header("Server"), "") << what;
+  EXPECT_EQ(answer.header("Access-Control-Allow-Origin"), listed ? "https://app.hourz.test" : "") << what;
+  EXPECT_EQ(answer.header("Access-Control-Allow-Credentials"), listed ? "true" : "") << what;
+  EXPECT_EQ(answer.header("Access-Control-Expose-Headers").find("RateLimit-Policy") != std::string::npos, listed)
+      << what;
+}
+
+TEST_F(Contract, EveryAnswerIsDressedWhateverItSays) {
+  world().restart([](Config& config) { config.cors_origins = "https://app.hourz.test"; });
+  const Person someone = world().person();
+  for (const char* origin : {"https://app.hourz.test", "https://evil.test", "null", ""}) {
+    const bool listed = std::string_view(origin) == "https://app.hourz.test";
+    Fields nobody, known = bearer(someone.token);
+    if (*origin != 0) nobody.emplace_back("origin", origin), known.emplace_back("origin", origin);
+    for (const auto& bound : world().house().router.endpoints()) {
+      const Endpoint& endpoint = *bound->endpoint;
+      const std::string what = std::string(endpoint.name) + " from " + origin;
+      expect_dressed(call(endpoint, to_string(make_uuid()), nobody), what, listed);
+      expect_dressed(call(endpoint, to_string(make_uuid()), known), what + ", logged in", listed);
+      Ask preflight{http::Method::options, target_of(endpoint, to_string(make_uuid()))};
+      preflight.fields = nobody;
+      preflight.fields.emplace_back("access-control-request-method", http::to_text(endpoint.method));
+      preflight.fields.emplace_back("access-control-request-headers", "authorization,content-type,x-made-up");
+      const Answer granted = world().send(preflight);
+      EXPECT_EQ(granted.status, 204) << what;
+      expect_dressed(granted, what + ", preflight", listed);
+      const std::string methods = granted.header("Access-Control-Allow-Methods");
+      EXPECT_EQ(methods, listed ? granted.header("Allow") : "") << what;
+      EXPECT_EQ(methods.find(http::to_text(endpoint.method)) != std::string::npos, listed) << what;
+      EXPECT_EQ(granted.header("Access-Control-Max-Age"), listed ? "600" : "") << what;
+      EXPECT_EQ(granted.header("Access-Control-Allow-Headers").starts_with("Authorization, Content-Type"), listed)
+          << what;
+      EXPECT_EQ(granted.header("Access-Control-Allow-Headers").find("x-made-up"), std::string::npos) << what;
+    }
+    for (const char* target : {"/nothing", "/api/gigs/../x"}) {
+      expect_dressed(world().get(target, {}, nobody), target, listed);
+    }
+  }
+  // What has a version may be kept, but is asked about; the rest is not kept.
+  const Person reader = world().person();
+  EXPECT_EQ(world().get("/api/users/me", reader.token).header("Cache-Control"), "private, no-cache");
+  EXPECT_EQ(world().get("/api/auth/sessions", reader.token).header("Cache-Control"), "no-store");
+  world().restart();
+}
+
 TEST_F(Contract, OpenEndpointsAreTheseAndNoOthers) {
   std::set<std::string_view> open;
   for (const auto& bound : world().house().router.endpoints()) {

@@ -147,7 +147,9 @@ class Probe final : public http::Service {
     co_return text("slow");
   }
 
-  http::Response refuse(int status, std::string_view detail) override { return problem(status, detail); }
+  http::Response refuse(int status, std::string_view detail, std::string_view) override {
+    return problem(status, detail);
+  }
 };
 
 // ---- WebSockets -----------------------------------------------------------------------------------------------------

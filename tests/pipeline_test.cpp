@@ -271,7 +271,7 @@ TEST_F(Pipeline, EveryAnswerCarriesItsSafeHeaders) {
   head.headers.push_back({"authorization", "bEaReR " + ann.token});
   const auto response = world().wait(world().desk().pipeline.handle(head, ""));
   EXPECT_EQ(response.status, 200);
-  for (const char* line : {"X-Content-Type-Options: nosniff", "Cache-Control: no-store",
+  for (const char* line : {"X-Content-Type-Options: nosniff", "Cache-Control: private, no-cache",
                            "Content-Security-Policy: default-src 'none'", "Referrer-Policy: no-referrer"}) {
     EXPECT_NE(response.fixed_headers.find(line), std::string_view::npos) << line;
   }

@@ -44,7 +44,8 @@ db::Awaitable<bool> storage_answers(storage::Store& store, WorkerPool& pool) {
 
 House::House(Config settings)
     : config(std::move(settings)),
-      limiter(config.rate_limit == "on"),
+      limiter(config),
+      perimeter(config),
       tokens(config),
       hasher(cost_of(config), static_cast<std::size_t>(config.hash_threads),
              static_cast<std::size_t>(config.hash_queue)),
@@ -58,10 +59,7 @@ House::House(Config settings)
       node(metrics),
       users{config, derive_key(config, "blur"), derive_key(config, "cursor:users"), gigs::share_a_gig,
             reviews::count_ratings},
-      auth{config,  tokens,
-           hasher,  revocations,
-           limiter, derive_key(config, "cursor:sessions"),
-           post,    derive_key(config, "mail")},
+      auth{config, tokens, hasher, revocations, derive_key(config, "cursor:sessions"), post, derive_key(config, "mail")},
       uploads{config,
               *store,
               file_work,
@@ -77,8 +75,8 @@ House::House(Config settings)
       admin{derive_key(config, "cursor:admin"), auth},
       account{auth},
       system{metrics, {}, {}, {}, {}, {}, {}, {}, {}},
-      parts{router, metrics, limiter, derive_key(config, "idempotency"), constraint_errors(), [this] { node.wake(); }},
-      gateway_parts(config, metrics, limiter, node, parts.constraint_errors) {
+      parts{router, metrics, perimeter, derive_key(config, "idempotency"), constraint_errors(), [this] { node.wake(); }},
+      gateway_parts(config, metrics, perimeter, node, parts.constraint_errors) {
   install_system(router, system);
   auth::install(router, auth);
   users::install(router, users);
@@ -139,11 +137,12 @@ std::string House::errors() {
 Desk::Desk(House& house, boost::asio::io_context& io, const db::Options& options)
     : database(io, options),
       authenticator(house.tokens, house.revocations),
-      pipeline(house.parts, database, authenticator),
+      gate(house.limiter),
+      pipeline(house.parts, database, authenticator, gate),
       shard(house.node.attach(io, hub)),
       floor(house.chat_parts, io, shard),
       watches(house.metrics),
-      gateway(house.gateway_parts, database, authenticator, hub, events) {
+      gateway(house.gateway_parts, database, authenticator, gate, hub, events) {
   realtime::install_common_events(events);
   chat::install_events(events, floor);
   alerts::install_events(events, watches);

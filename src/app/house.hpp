@@ -51,6 +51,7 @@ class House {
   Config config;
   Metrics metrics;
   http::RateLimiter limiter;
+  http::Perimeter perimeter;
   auth::Tokens tokens;
   auth::Hasher hasher;
   std::unique_ptr<storage::Store> store;
@@ -92,6 +93,7 @@ struct Desk {
   Desk(House& house, boost::asio::io_context& io, const db::Options& options);
   db::Client database;
   auth::SessionAuthenticator authenticator;
+  http::RateGate gate;
   http::Pipeline pipeline;
   realtime::Hub hub;
   const std::size_t shard;  ///< its index among the node's

@@ -10,6 +10,7 @@
 #include "app/jobs.hpp"
 #include "app/watch.hpp"
 #include "core/log.hpp"
+#include "core/text.hpp"
 #include "http_sql.hpp"
 #include "net/server.hpp"
 
@@ -60,16 +61,6 @@ net::Limits limits_of(const Config& config) {
   limits.body_timeout = std::chrono::milliseconds(config.body_timeout_ms);
   limits.write_timeout = std::chrono::milliseconds(config.write_timeout_ms);
   return limits;
-}
-
-std::vector<std::string> names_in(std::string_view list) {
-  std::vector<std::string> names;
-  while (!list.empty()) {
-    const auto end = std::min(list.find(','), list.size());
-    if (end > 0) names.emplace_back(list.substr(0, end));
-    list.remove_prefix(std::min(end + 1, list.size()));
-  }
-  return names;
 }
 
 }  // namespace
@@ -208,7 +199,8 @@ Server::~Server() { stop(); }
 
 void Server::start() {
   State& state = *state_;
-  state.net->allow_authorities(names_in(state.house.config.public_hosts));
+  const auto hosts = items_of(state.house.config.public_hosts);
+  state.net->allow_authorities({hosts.begin(), hosts.end()});
   state.net->listen(state.house.config.listen_address, static_cast<std::uint16_t>(state.house.config.listen_port));
   for (const auto& shard : state.shards) {
     shard->thread = std::thread([io = &shard->io] { io->run(); });

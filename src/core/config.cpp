@@ -14,6 +14,7 @@
 #include <set>
 
 #include "core/crypto.hpp"
+#include "core/network.hpp"
 #include "core/text.hpp"
 
 extern char** environ;  // NOLINT: POSIX's name
@@ -182,6 +183,55 @@ Setting mail_from_setting() {
   return setting;
 }
 
+Setting quota(std::string_view variable, Quota Config::*member, std::string_view meaning) {
+  return {variable, meaning,
+          [member](Config& config, std::string_view value) -> std::optional<std::string> {
+            const auto parsed = parse_quota(value);
+            if (!parsed) return "must be N (a minute) or N/seconds, N from 1 to 1000000 and seconds to 86400";
+            config.*member = *parsed;
+            return {};
+          },
+          [member](const Config& config) { return to_text(config.*member); }};
+}
+
+Setting trusted_proxies_setting() {
+  Setting setting = text("HOURZ_TRUSTED_PROXIES", &Config::trusted_proxies,
+                         "addresses and networks, comma-separated (10.0.0.0/8, 2001:db8::7), of proxies whose "
+                         "X-Forwarded-For is believed; empty: nobody's is");
+  setting.parse = [](Config& config, std::string_view value) -> std::optional<std::string> {
+    config.trusted_proxies = value;
+    if (Networks::parse(value)) return {};
+    return "must be addresses or networks parted by commas, as 10.0.0.0/8, without bits behind the prefix";
+  };
+  return setting;
+}
+
+/// As browsers write an origin: lower case, no path, and no port that the scheme has anyway.
+bool is_origin(std::string_view text) {
+  const bool https = text.starts_with("https://");
+  if (!https && !text.starts_with("http://")) return false;
+  const std::string_view host = text.substr(https ? 8 : 7);
+  return !host.empty() && host.front() != ':' && !host.ends_with(https ? ":443" : ":80") && host.back() != ':' &&
+         host.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789.-:[]_") == std::string_view::npos;
+}
+
+Setting cors_origins_setting() {
+  Setting setting = text("HOURZ_CORS_ORIGINS", &Config::cors_origins,
+                         "origins, comma-separated and exact (https://app.example), whose pages may read answers and "
+                         "open sockets here; the server's own may always");
+  setting.parse = [](Config& config, std::string_view value) -> std::optional<std::string> {
+    config.cors_origins = value;
+    for (const std::string_view origin : items_of(value)) {
+      if (!is_origin(origin)) {
+        return "must be origins as browsers send them (https://app.example, http://localhost:5173): no path, no *, "
+               "no default port";
+      }
+    }
+    return {};
+  };
+  return setting;
+}
+
 Setting environment_setting() {
   return {"HOURZ_ENVIRONMENT", "development or production; production refuses missing and sample secrets",
           [](Config& config, std::string_view value) -> std::optional<std::string> {
@@ -287,9 +337,17 @@ const std::vector<Setting>& table() {
              "hours between two audits of the ledger in the background, the first at the start; 0: none"),
       choice("HOURZ_RATE_LIMIT", &Config::rate_limit, {"on", "off", "off-in-production-too"},
              "off lifts the rate limits; production takes only off-in-production-too for it"),
-      text("HOURZ_CORS_ORIGINS", &Config::cors_origins,
-           "origins, comma-separated and exact (https://app.example), whose pages may open sockets here besides the "
-           "server's own"),
+      quota("HOURZ_RATE_STANDARD", &Config::rate_standard,
+            "requests of an account, or of an address where nobody is logged in: N a minute, or N/seconds"),
+      quota("HOURZ_RATE_AUTH", &Config::rate_auth,
+            "logins and the like of an address, and of an email address: N a minute, or N/seconds"),
+      quota("HOURZ_RATE_ACCOUNT", &Config::rate_account,
+            "logins to one email address from anywhere, right or wrong: N a minute, or N/seconds"),
+      quota("HOURZ_RATE_UPLOAD", &Config::rate_upload, "uploads of an account: N a minute, or N/seconds"),
+      trusted_proxies_setting(),
+      cors_origins_setting(),
+      number("HOURZ_HSTS_S", &Config::hsts_s, 0, 63'072'000,
+             "seconds of Strict-Transport-Security, for servers reached by TLS alone; 0: the field is not sent"),
       number("HOURZ_SOCKETS_PER_USER", &Config::sockets_per_user, 1, 100'000, "open sockets of one account at most"),
       number("HOURZ_MAX_CONNECTIONS", &Config::max_connections, 1, 1'000'000, "open client connections at most"),
       number("HOURZ_IDLE_TIMEOUT_MS", &Config::idle_timeout_ms, 10, 3'600'000,

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/quota.hpp"
+
 namespace hourz {
 
 enum class Environment { development, production };
@@ -63,7 +65,13 @@ struct Config {
   std::int64_t auto_release_h = 72;
   std::int64_t ledger_audit_h = 24;
   std::string rate_limit = "on";
+  Quota rate_standard{300};
+  Quota rate_auth{5};
+  Quota rate_account{100, 3600};
+  Quota rate_upload{10};
+  std::string trusted_proxies;
   std::string cors_origins;
+  std::int64_t hsts_s = 0;
   std::int64_t sockets_per_user = 20;
   std::int64_t max_connections = 10'000;
   std::int64_t idle_timeout_ms = 60'000;

@@ -19,6 +19,14 @@ Mac hmac_sha256(std::string_view key, std::string_view message) {
   return mac;
 }
 
+std::array<std::uint64_t, 2> short_hash(const std::array<std::uint8_t, 16>& key, std::string_view message) {
+  static_assert(crypto_shorthash_siphashx24_KEYBYTES == 16 && crypto_shorthash_siphashx24_BYTES == 16);
+  std::array<std::uint64_t, 2> hash{};
+  crypto_shorthash_siphashx24(reinterpret_cast<unsigned char*>(hash.data()),
+                              reinterpret_cast<const unsigned char*>(message.data()), message.size(), key.data());
+  return hash;
+}
+
 Mac sha256(std::string_view message) {
   Mac hash;
   crypto_hash_sha256(hash.data(), reinterpret_cast<const unsigned char*>(message.data()), message.size());

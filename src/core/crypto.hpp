@@ -16,6 +16,9 @@ void start_crypto();
 Mac hmac_sha256(std::string_view key, std::string_view message);
 Mac sha256(std::string_view message);
 
+/// SipHash-2-4 of 128 bits, for tables that strangers choose the keys of. `key` has 16 bytes.
+std::array<std::uint64_t, 2> short_hash(const std::array<std::uint8_t, 16>& key, std::string_view message);
+
 /// Authenticated encryption (XChaCha20-Poly1305) with a random nonce in front; `context` is authenticated, not stored.
 /// `key` has 32 bytes.
 std::string seal(std::string_view key, std::string_view context, std::string_view plain);

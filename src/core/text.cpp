@@ -153,4 +153,17 @@ std::vector<std::string> search_terms(std::string_view text, std::size_t limit) 
   return {terms.begin(), terms.end()};
 }
 
+std::vector<std::string_view> items_of(std::string_view list) {
+  std::vector<std::string_view> items;
+  while (!list.empty()) {
+    const auto end = std::min(list.find(','), list.size());
+    std::string_view item = list.substr(0, end);
+    while (item.starts_with(' ') || item.starts_with('\t')) item.remove_prefix(1);
+    while (item.ends_with(' ') || item.ends_with('\t')) item.remove_suffix(1);
+    if (!item.empty()) items.push_back(item);
+    list.remove_prefix(std::min(end + 1, list.size()));
+  }
+  return items;
+}
+
 }  // namespace hourz

@@ -43,4 +43,7 @@ std::string fold_case(std::string_view text);
 /// stemmed (Snowball). The first `limit` of the text, of at most 64 bytes each.
 std::vector<std::string> search_terms(std::string_view text, std::size_t limit = 1024);
 
+/// The items of a list parted by commas, without the blanks around them; empty ones are left out.
+std::vector<std::string_view> items_of(std::string_view list);
+
 }  // namespace hourz

@@ -11,6 +11,7 @@
 #include "db/database.hpp"
 #include "http/endpoint.hpp"
 #include "http/idempotency.hpp"
+#include "http/rate_gate.hpp"
 #include "reflect/walk.hpp"
 
 namespace hourz::http {
@@ -31,14 +32,16 @@ struct Caller {
 
 class Call {
  public:
-  Call(const Endpoint& chosen, const RequestHead& request, db::Client& client)
-      : endpoint(chosen), head(request), database(client) {}
+  Call(const Endpoint& chosen, const RequestHead& request, db::Client& client, RateGate& rate_gate)
+      : endpoint(chosen), head(request), database(client), gate(rate_gate) {}
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
   const Endpoint& endpoint;
   const RequestHead& head;
   db::Client& database;
+  RateGate& gate;
+  RateReports rates;  ///< of quotas that the handler charged, beside the endpoint's own
   std::string request_id;
   std::string address;  ///< the client's, as rate limits and sessions see it
   std::optional<Caller> caller;
@@ -71,6 +74,9 @@ class Call {
 
   /// Runs after the commit (of a `read`: before the answer), in order; must not throw.
   void after_commit(std::function<void()> action) { after.push_back(std::move(action)); }
+
+  /// Charges a further quota. Throws rate_limited.
+  Awaitable<void> charge(RateClass rate, std::string_view subject) { return gate.charge(rate, subject, rates); }
 
   void header(std::string name, std::string value) { response.headers.emplace_back(std::move(name), std::move(value)); }
 

@@ -20,8 +20,10 @@ enum class Effect {
   change,  ///< one transaction, committed before the answer; idempotency keys work
 };
 
-/// Which bucket of the rate limiter pays.
-enum class RateClass { none, standard, auth, upload };
+/// Which quota of the rate limiter pays. An endpoint is of one of the first four; what an endpoint of `auth` does to an
+/// email address is counted besides, a minute at a time and in the long run.
+enum class RateClass { none, standard, auth, upload, email, account };
+inline constexpr std::size_t rate_classes = 6;
 
 /// The errors an endpoint may answer with, besides those that every endpoint of its kind has.
 class Errors {

@@ -26,7 +26,7 @@ struct RequestHead {
   std::string target;       ///< path and query as sent, without scheme and authority
   std::vector<Header> headers;
   std::optional<std::uint64_t> content_length;
-  std::string peer;  ///< the peer's address in text, without port
+  std::string peer;  ///< the client's address in text, without port: as the session sets it, the connection's peer
 
   /// The value of a field, or nothing. `name` in lower case.
   std::optional<std::string_view> header(std::string_view name) const {
@@ -64,7 +64,8 @@ struct Response {
   std::shared_ptr<const void> keep_alive;  ///< owns what `static_body` points into, when that is not static
   std::string_view static_body;            ///< sent instead of `body` when not empty: embedded files are not copied
   std::shared_ptr<BodySource> source;      ///< sent instead of either when set
-  std::string_view fixed_headers;          ///< further fields as `Name: value\r\n` lines, of static storage
+  std::string_view fixed_headers;          ///< further fields as `Name: value\r\n` lines that outlive the answer
+  std::string_view origin_headers;         ///< likewise
   bool close = false;                      ///< end the connection after this answer
 };
 
@@ -96,7 +97,8 @@ class Service {
 
   /// The answer to a request that broke HTTP itself, as 400, 408, 411, 414, 417, 421, 431 or 501; the session closes
   /// after it.
-  virtual Response refuse(int status, std::string_view detail) = 0;
+  /// `origin` is that of the request's page, as far as it could be read.
+  virtual Response refuse(int status, std::string_view detail, std::string_view origin) = 0;
 };
 
 }  // namespace hourz::http

@@ -12,18 +12,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// On every answer. One block, written as it stands.
-constexpr std::string_view fixed_headers =
-    "X-Content-Type-Options: nosniff\r\n"
-    "Referrer-Policy: no-referrer\r\n"
-    "Vary: Origin\r\n";
-constexpr std::string_view private_headers =
-    "X-Content-Type-Options: nosniff\r\n"
-    "Referrer-Policy: no-referrer\r\n"
-    "Vary: Origin\r\n"
-    "Cache-Control: no-store\r\n"
-    "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n";
-
+constexpr std::string_view every_method = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 constexpr int attempts_at_most = 4;  ///< of a transaction that meets a deadlock or a serialization failure
 
 bool is_sane_request_id(std::string_view text) {
@@ -86,10 +75,12 @@ struct Pipeline::Ticket : Admission {
   std::string request_id;
   std::string content_type;
   std::optional<Caller> caller;
-  RateVerdict rate;
-  bool rated = false;
+  RateReports rates;
+  std::string_view unread_origin;  ///< of a request that no head was made of
   Clock::time_point start = Clock::now();
   std::string cause;  ///< of a 5xx, for the log alone
+
+  std::string_view origin() const { return unread_origin.empty() ? origin_of(head) : unread_origin; }
 };
 
 /// Counters by endpoint and status, found once and kept by this shard.
@@ -98,8 +89,12 @@ struct Pipeline::Meters {
   std::map<const Endpoint*, prometheus::Histogram*> latency;
 };
 
-Pipeline::Pipeline(PipelineParts& parts, db::Client& database, Authenticator& authenticator)
-    : parts_(parts), database_(database), authenticator_(authenticator), meters_(std::make_unique<Meters>()) {}
+Pipeline::Pipeline(PipelineParts& parts, db::Client& database, Authenticator& authenticator, RateGate& gate)
+    : parts_(parts),
+      database_(database),
+      authenticator_(authenticator),
+      gate_(gate),
+      meters_(std::make_unique<Meters>()) {}
 
 Pipeline::~Pipeline() = default;
 
@@ -156,7 +151,7 @@ Response to_response(const Problem& problem, std::string_view request_id) {
   return response;
 }
 
-Response Pipeline::refuse(int status, std::string_view detail) {
+Response Pipeline::refuse(int status, std::string_view detail, std::string_view origin) {
   ErrorCode code = ErrorCode::malformed_request;
   for (const ErrorInfo& info : error_table) {
     if (info.status == status) {
@@ -166,7 +161,10 @@ Response Pipeline::refuse(int status, std::string_view detail) {
   }
   Ticket ticket;
   ticket.request_id = to_string(make_uuid());
-  Response response = to_response(Problem(code, std::string(detail)), ticket.request_id);
+  ticket.unread_origin = origin;
+  Problem problem(code, std::string(detail));
+  if (status == 503) problem.retry_after_s = 1;
+  Response response = to_response(problem, ticket.request_id);
   response.close = true;
   conclude(ticket, response);
   return response;
@@ -176,19 +174,8 @@ void Pipeline::conclude(Ticket& ticket, Response& response) {
   const auto elapsed = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - ticket.start);
   const Endpoint* endpoint = ticket.bound != nullptr ? ticket.bound->endpoint : nullptr;
   response.headers.emplace_back("X-Request-Id", ticket.request_id);
-  // A document or asset brings its own policy and caching.
-  const bool own_policy = std::any_of(response.headers.begin(), response.headers.end(),
-                                      [](const auto& header) { return header.first == "Content-Security-Policy"; });
-  response.fixed_headers = own_policy ? fixed_headers : private_headers;
-  if (ticket.rated) {
-    const RateRule rule = RateLimiter::rule_of(endpoint->rate);
-    response.headers.emplace_back("RateLimit-Policy", "\"" + std::string(rule.name) +
-                                                          "\";q=" + std::to_string(rule.requests) +
-                                                          ";w=" + std::to_string(rule.window.count()));
-    response.headers.emplace_back("RateLimit", "\"" + std::string(rule.name) +
-                                                   "\";r=" + std::to_string(ticket.rate.remaining) +
-                                                   ";t=" + std::to_string(ticket.rate.reset_s));
-  }
+  add_rate_fields(response, ticket.rates);
+  parts_.perimeter.dress(response, ticket.origin());
   const std::string_view name = endpoint != nullptr ? endpoint->name : "none";
   auto& counter = meters_->requests[{endpoint, response.status}];
   if (counter == nullptr) {
@@ -239,17 +226,19 @@ Awaitable<void> Pipeline::authorize(Ticket& ticket) {
   const Endpoint& endpoint = *ticket.bound->endpoint;
   if (endpoint.access != Access::anyone || endpoint.knows_caller) co_await identify(ticket);
   if (endpoint.access == Access::admin && ticket.caller->role != Role::ADMIN) throw Problem(ErrorCode::forbidden);
-  if (endpoint.rate != RateClass::none && parts_.limiter.enabled()) {
-    ticket.rate =
-        parts_.limiter.take(endpoint.rate, ticket.caller ? to_string(ticket.caller->user_id) : ticket.head.peer);
-    ticket.rated = true;
-    if (!ticket.rate.allowed) throw Problem(ErrorCode::rate_limited).retry_after(ticket.rate.reset_s);
+  if (endpoint.rate == RateClass::none || !gate_.enabled()) co_return;
+  if (ticket.caller) {
+    const auto& id = ticket.caller->user_id.bytes;
+    co_await gate_.charge(endpoint.rate, {reinterpret_cast<const char*>(id.data()), id.size()}, ticket.rates);
+  } else {
+    co_await gate_.charge(endpoint.rate, network_of_client(ticket.head.peer), ticket.rates);
   }
 }
 
 Awaitable<Admitted> Pipeline::admit(RequestHead head) {
   auto ticket = std::make_unique<Ticket>();
   ticket->head = std::move(head);
+  parts_.perimeter.name_client(ticket->head);
   const auto given = ticket->head.header("x-request-id");
   ticket->request_id = given && is_sane_request_id(*given) ? std::string(*given) : to_string(make_uuid());
   Admitted admitted;
@@ -263,10 +252,14 @@ Awaitable<Admitted> Pipeline::admit(RequestHead head) {
       throw Problem(ErrorCode::not_implemented, "The server does not know this method.");
     }
     auto match = parts_.router.find(ticket->head.method, ticket->path);
-    if (ticket->head.method == Method::options && (!match.allow.empty() || target == "*")) {
-      admitted.refusal.emplace();
-      admitted.refusal->status = 204;
-      admitted.refusal->headers.emplace_back("Allow", match.allow.empty() ? "GET, HEAD, OPTIONS" : match.allow);
+    const bool preflight = ticket->head.method == Method::options && parts_.perimeter.is_preflight(ticket->head);
+    if (ticket->head.method == Method::options && (!match.allow.empty() || target == "*" || preflight)) {
+      Response& answer = admitted.refusal.emplace();
+      answer.status = 204;
+      // Of a path that does not exist all is granted, so that the page may read the 404 to come.
+      const std::string_view granted = match.allow.empty() ? every_method : std::string_view(match.allow);
+      if (preflight) parts_.perimeter.grant(granted, answer);
+      answer.headers.emplace_back("Allow", match.allow.empty() ? "GET, HEAD, OPTIONS" : match.allow);
     } else if (match.bound == nullptr) {
       if (match.allow.empty()) throw Problem(ErrorCode::not_found);
       throw Problem(ErrorCode::method_not_allowed).header("Allow", match.allow);
@@ -427,7 +420,7 @@ Awaitable<Response> Pipeline::answer(std::unique_ptr<Admission> admission, std::
   Response response;
   for (int tries = 1;; ++tries) {
     // A call is made anew for each try: nothing of a failed one is left in it.
-    Call call(*ticket.bound->endpoint, ticket.head, database_);
+    Call call(*ticket.bound->endpoint, ticket.head, database_, gate_);
     call.request_id = ticket.request_id;
     call.address = ticket.head.peer;
     call.caller = ticket.caller;
@@ -457,6 +450,7 @@ Awaitable<Response> Pipeline::answer(std::unique_ptr<Admission> admission, std::
       co_await pause(std::chrono::milliseconds(5 * tries));
       continue;
     }
+    ticket.rates.insert(ticket.rates.end(), call.rates.begin(), call.rates.end());
     if (problem) {
       if (info_of(problem->code).status < 500) ticket.cause.clear();
       response = to_response(*problem, ticket.request_id);

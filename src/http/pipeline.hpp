@@ -9,7 +9,8 @@
 
 #include "core/metrics.hpp"
 #include "http/call.hpp"
-#include "http/rate_limit.hpp"
+#include "http/perimeter.hpp"
+#include "http/rate_gate.hpp"
 #include "http/router.hpp"
 
 namespace hourz::http {
@@ -33,7 +34,7 @@ using ConstraintErrors = std::map<std::string, ErrorCode, std::less<>>;
 struct PipelineParts {
   const Router& router;
   Metrics& metrics;
-  RateLimiter& limiter;
+  const Perimeter& perimeter;
   std::string fingerprint_key;  ///< for idempotency fingerprints
   ConstraintErrors constraint_errors;
   std::function<void()> changed;  ///< called after every commit, if set: others may have to hear of it
@@ -41,13 +42,13 @@ struct PipelineParts {
 
 class Pipeline final : public Service {
  public:
-  Pipeline(PipelineParts& parts, db::Client& database, Authenticator& authenticator);
+  Pipeline(PipelineParts& parts, db::Client& database, Authenticator& authenticator, RateGate& gate);
   ~Pipeline() override;
 
   Awaitable<Admitted> admit(RequestHead head) override;
   Awaitable<Response> respond(std::unique_ptr<Admission> admission, std::string body) override;
   Awaitable<Response> respond_streamed(std::unique_ptr<Admission> admission, BodyReader& body) override;
-  Response refuse(int status, std::string_view detail) override;
+  Response refuse(int status, std::string_view detail, std::string_view origin) override;
 
   /// Both steps: for tests, which have no sessions.
   Awaitable<Response> handle(RequestHead head, std::string body);
@@ -64,6 +65,7 @@ class Pipeline final : public Service {
   PipelineParts& parts_;
   db::Client& database_;
   Authenticator& authenticator_;
+  RateGate& gate_;
   struct Meters;
   std::unique_ptr<Meters> meters_;
 };

@@ -57,6 +57,7 @@ void write_head(std::string& out, const http::Response& response, std::string_vi
   if (persistence == Persistence::close) out += "Connection: close\r\n";
   if (persistence == Persistence::keep_alive) out += "Connection: keep-alive\r\n";
   out += response.fixed_headers;
+  out += response.origin_headers;
   for (const auto& [name, value] : response.headers) append_field(out, name, value);
   out += "\r\n";
 }

@@ -1,6 +1,7 @@
 // One HTTP connection: reads a head, asks the service, reads the body, answers, and again, until it ends or becomes a
 // WebSocket. Every way out of a request that leaves bytes of it unread, or in doubt, ends the connection, so that what
 // follows is never taken for a request.
+#include <algorithm>
 #include <array>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/buffer.hpp>
@@ -130,11 +131,11 @@ asio::awaitable<void> linger(Session& session) {
 }
 
 /// Answers a request that broke HTTP, and ends the connection.
-asio::awaitable<void> refuse(Session& session, Fault fault, bool without_body) {
+asio::awaitable<void> refuse(Session& session, Fault fault, bool without_body, std::string origin) {
   session.expired = false;
   session.disarm();
   session.shard->common->bad_requests.fetch_add(1, std::memory_order_relaxed);
-  const http::Response response = session.shard->service->refuse(fault.status, fault.detail);
+  const http::Response response = session.shard->service->refuse(fault.status, fault.detail, origin);
   prepare(session, response, Persistence::close, without_body);
   if (!co_await send_all(session)) co_return;
   co_await linger(session);
@@ -258,6 +259,24 @@ class StreamedBody final : public http::BodyReader {
   std::string piece_;
 };
 
+std::string_view http_origin(const Head& head) { return head.request.header("origin").value_or(""); }
+
+/// The Origin field of a head that was refused before it was taken apart, as far as it has arrived.
+std::string_view find_origin(std::string_view bytes) {
+  constexpr std::string_view name = "\norigin:";
+  if (const auto end = bytes.find("\r\n\r\n"); end != std::string_view::npos) bytes = bytes.substr(0, end + 2);
+  const auto found = std::ranges::search(
+      bytes, name, [](char c, char wanted) { return (c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c) == wanted; });
+  if (found.empty()) return {};
+  std::string_view value(found.end(), bytes.end());
+  const auto end = value.find_first_of("\r\n");
+  if (end == std::string_view::npos) return {};
+  value = value.substr(0, end);
+  while (value.starts_with(' ') || value.starts_with('\t')) value.remove_prefix(1);
+  while (value.ends_with(' ') || value.ends_with('\t')) value.remove_suffix(1);
+  return value;
+}
+
 /// A request for a WebSocket's target. Opened, the connection lives on as a WebSocket, and there is nothing to answer.
 asio::awaitable<std::optional<http::Response>> upgrade(Session& session, Head& head) {
   realtime::Gateway& gateway = *session.shard->gateway;
@@ -273,11 +292,16 @@ asio::awaitable<std::optional<http::Response>> upgrade(Session& session, Head& h
     }
     co_return response;
   }
-  if (session.draining()) co_return session.shard->service->refuse(503, "The server is being stopped.");
+  if (session.draining()) {
+    co_return session.shard->service->refuse(503, "The server is being stopped.", http_origin(head));
+  }
   const std::string key(head.request.header("sec-websocket-key").value_or(""));
+  const std::string origin(http_origin(head));
   realtime::Opening opening = co_await gateway.open(std::move(head.request));
   if (opening.refusal) co_return std::move(opening.refusal);
-  if (!opening.session) co_return session.shard->service->refuse(500, "The request could not be served.");
+  if (!opening.session) {
+    co_return session.shard->service->refuse(500, "The request could not be served.", origin);
+  }
   session.head_out = switching_protocols(key, opening.subprotocol, session.shard->date());
   session.out = {asio::buffer(session.head_out), asio::const_buffer()};
   if (co_await send_all(session)) {
@@ -307,11 +331,17 @@ asio::awaitable<bool> exchange(Session& session, bool last) {
     fault = {408, "The request head took too long to arrive."};
   }
   if (fault) {
-    co_await refuse(session, fault, is_head);
+    // A head that is too long may have its Origin in what has arrived, but has not been read.
+    std::string arrived(bytes);
+    error_code ec;
+    const std::span<char> more = session.shard->read_buffer();
+    if (got != Got::head) arrived.append(more.data(), session.socket.read_some(asio::buffer(more), ec));
+    co_await refuse(session, fault, is_head, std::string(find_origin(arrived)));
     co_return false;
   }
 
   head.request.peer = session.peer;
+  const std::string origin(http_origin(head));
   const std::uint64_t length = head.request.content_length.value_or(0);
   bool unread = length > 0;
   http::Admitted admitted;
@@ -328,11 +358,11 @@ asio::awaitable<bool> exchange(Session& session, bool last) {
   }
   if (!response) {
     if (!admitted.admission) {
-      co_await refuse(session, {500, "The request could not be served."}, is_head);
+      co_await refuse(session, {500, "The request could not be served."}, is_head, origin);
       co_return false;
     }
     if (length > admitted.body_limit) {
-      co_await refuse(session, {413, "The request body is too long."}, is_head);
+      co_await refuse(session, {413, "The request body is too long."}, is_head, origin);
       co_return false;
     }
     if (admitted.streamed) {
@@ -349,7 +379,8 @@ asio::awaitable<bool> exchange(Session& session, bool last) {
         if (!co_await send_all(session)) co_return false;
       }
       if (!co_await read_body(session, static_cast<std::size_t>(length), body)) {
-        if (session.expired) co_await refuse(session, {408, "The request body took too long to arrive."}, is_head);
+        if (session.expired)
+          co_await refuse(session, {408, "The request body took too long to arrive."}, is_head, origin);
         co_return false;
       }
       unread = false;

@@ -78,20 +78,6 @@ ErrorData data_of(const Problem& problem) {
   return data;
 }
 
-/// Comma-separated items of a field, without blanks around them.
-std::vector<std::string_view> items_of(std::string_view list) {
-  std::vector<std::string_view> items;
-  while (!list.empty()) {
-    const auto end = std::min(list.find(','), list.size());
-    std::string_view item = list.substr(0, end);
-    while (item.starts_with(' ') || item.starts_with('\t')) item.remove_prefix(1);
-    while (item.ends_with(' ') || item.ends_with('\t')) item.remove_suffix(1);
-    if (!item.empty()) items.push_back(item);
-    list.remove_prefix(std::min(end + 1, list.size()));
-  }
-  return items;
-}
-
 /// What an upgrade says of its caller and its wish.
 struct Wish {
   enum class By { nothing, token, ticket };
@@ -162,16 +148,8 @@ Awaitable<void> pause(std::chrono::milliseconds time) {
 
 }  // namespace
 
-GatewayParts::GatewayParts(const Config& settings, Metrics& meters, http::RateLimiter& rate, Node& server,
-                           const http::ConstraintErrors& constraints)
-    : config(settings), metrics(meters), limiter(rate), node(server), constraint_errors(constraints) {
-  for (const std::string_view origin : items_of(config.cors_origins)) origins_.emplace_back(origin);
-}
-
 bool GatewayParts::allows_origin(std::string_view origin, std::string_view host) const {
-  for (const std::string& known : origins_) {
-    if (origin == known) return true;
-  }
+  if (perimeter.lists_origin(origin)) return true;
   // The server's own pages, whatever name it is called by.
   for (const std::string_view scheme : {"https://", "http://"}) {
     if (origin.starts_with(scheme) && fold_case(origin.substr(scheme.size())) == fold_case(host)) return true;
@@ -220,6 +198,7 @@ struct SocketGateway::Shared {
   GatewayParts& parts;
   db::Client& database;
   http::Authenticator& authenticator;
+  http::RateGate& gate;
   Hub& hub;
   const EventBook& book;
   std::unordered_map<const ClientEvent*, prometheus::Counter*> counters{};
@@ -310,7 +289,7 @@ class SocketSession final : public Session, public Wire {
   }
 
   bool admit_frame() override {
-    if (!shared_->parts.limiter.enabled()) return true;
+    if (!shared_->gate.enabled()) return true;
     const auto moment = Clock::now();
     const std::chrono::duration<double> passed = moment - refilled_;
     refilled_ = moment;
@@ -516,9 +495,9 @@ class SocketSession final : public Session, public Wire {
 
 }  // namespace
 
-SocketGateway::SocketGateway(GatewayParts& parts, db::Client& database, http::Authenticator& authenticator, Hub& hub,
-                             const EventBook& book)
-    : shared_(std::make_shared<Shared>(Shared{parts, database, authenticator, hub, book})) {
+SocketGateway::SocketGateway(GatewayParts& parts, db::Client& database, http::Authenticator& authenticator,
+                             http::RateGate& gate, Hub& hub, const EventBook& book)
+    : shared_(std::make_shared<Shared>(Shared{parts, database, authenticator, gate, hub, book})) {
   shared_->refused = &parts.metrics.counter("hourz_socket_errors_total", "Frames answered by an error event.");
 }
 
@@ -532,10 +511,9 @@ bool SocketGateway::serves(std::string_view target) const {
 namespace {
 
 /// Throws rate_limited.
-void charge(SocketGateway::Shared& shared, const std::string& who) {
-  if (!shared.parts.limiter.enabled()) return;
-  const auto verdict = shared.parts.limiter.take(http::RateClass::standard, "socket:" + who);
-  if (!verdict.allowed) throw Problem(ErrorCode::rate_limited).retry_after(verdict.reset_s);
+Awaitable<void> charge(SocketGateway::Shared& shared, std::string who, http::RateReports& reports) {
+  const std::string subject = "socket:" + who;
+  co_await shared.gate.charge(http::RateClass::standard, subject, reports);
 }
 
 }  // namespace
@@ -545,6 +523,8 @@ Awaitable<Opening> SocketGateway::open(http::RequestHead head) {
   const std::string request_id = to_string(make_uuid());
   std::optional<Problem> problem;
   std::string cause;
+  http::RateReports rates;
+  shared_->parts.perimeter.name_client(head);
   try {
     if (const auto origin = head.header("origin");
         origin && !shared_->parts.allows_origin(*origin, head.header("host").value_or(""))) {
@@ -561,7 +541,7 @@ Awaitable<Opening> SocketGateway::open(http::RequestHead head) {
       caller = co_await shared_->authenticator.redeem(shared_->database, wish.secret);
     }
     // By the account: behind a proxy all addresses are one.
-    charge(*shared_, caller ? to_string(caller->user_id) : head.peer);
+    co_await charge(*shared_, caller ? to_string(caller->user_id) : network_of_client(head.peer), rates);
     auto session = std::make_unique<SocketSession>(shared_, head.peer);
     session->room = wish.room;
     if (caller) {
@@ -583,13 +563,6 @@ Awaitable<Opening> SocketGateway::open(http::RequestHead head) {
     opening.subprotocol = std::move(wish.subprotocol);
   } catch (Problem& thrown) {
     problem.emplace(std::move(thrown));
-    if (info_of(problem->code).status == 401) {  // guessing is by the address
-      try {
-        charge(*shared_, head.peer);
-      } catch (Problem& limited) {
-        problem.emplace(std::move(limited));
-      }
-    }
   } catch (const db::Error& error) {
     cause = error.statement + ": " + error.message;
     problem.emplace(http::to_problem(error, shared_->parts.constraint_errors));
@@ -597,11 +570,19 @@ Awaitable<Opening> SocketGateway::open(http::RequestHead head) {
     cause = error.what();
     problem.emplace(ErrorCode::internal_error);
   }
+  if (problem && info_of(problem->code).status == 401) {  // guessing is by the address
+    rates.clear();
+    try {
+      co_await charge(*shared_, network_of_client(head.peer), rates);
+    } catch (Problem& limited) {
+      problem.emplace(std::move(limited));
+    }
+  }
   if (problem) {
     opening.refusal = http::to_response(*problem, request_id);
     opening.refusal->headers.emplace_back("X-Request-Id", request_id);
-    opening.refusal->headers.emplace_back("Cache-Control", "no-store");
-    opening.refusal->headers.emplace_back("Vary", "Origin");
+    http::add_rate_fields(*opening.refusal, rates);
+    shared_->parts.perimeter.dress(*opening.refusal, http::origin_of(head));
     log::Line line(cause.empty() ? log::Level::info : log::Level::error, "socket.refused");
     line.with("path", path_of(head)).with("ip", head.peer).with("request_id", request_id);
     line.with("status", opening.refusal->status).with("code", info_of(problem->code).word);
@@ -615,7 +596,7 @@ http::Response SocketGateway::refuse(const http::RequestHead& head, int status, 
   Problem problem(status == 426 ? ErrorCode::upgrade_required : ErrorCode::malformed_request, std::string(detail));
   http::Response response = http::to_response(problem, request_id);
   response.headers.emplace_back("X-Request-Id", request_id);
-  response.headers.emplace_back("Cache-Control", "no-store");
+  shared_->parts.perimeter.dress(response, http::origin_of(head));
   log::Line line(log::Level::info, "socket.refused");
   line.with("path", path_of(head)).with("ip", head.peer).with("request_id", request_id);
   line.with("status", status).with("cause", detail);

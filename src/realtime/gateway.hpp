@@ -18,8 +18,9 @@ namespace hourz::realtime {
 /// What all shards' gateways share.
 class GatewayParts {
  public:
-  GatewayParts(const Config& config, Metrics& metrics, http::RateLimiter& limiter, Node& node,
-               const http::ConstraintErrors& constraint_errors);
+  GatewayParts(const Config& settings, Metrics& meters, const http::Perimeter& outside, Node& server,
+               const http::ConstraintErrors& constraints)
+      : config(settings), metrics(meters), perimeter(outside), node(server), constraint_errors(constraints) {}
 
   /// Whether a page of this origin may open a socket to a server that calls itself `host`.
   bool allows_origin(std::string_view origin, std::string_view host) const;
@@ -29,12 +30,11 @@ class GatewayParts {
 
   const Config& config;
   Metrics& metrics;
-  http::RateLimiter& limiter;
+  const http::Perimeter& perimeter;
   Node& node;
   const http::ConstraintErrors& constraint_errors;
 
  private:
-  std::vector<std::string> origins_;
   std::mutex mutex_;  // of the counts alone: a socket opens and closes on any shard
   std::unordered_map<Uuid, int> places_;
 };
@@ -47,8 +47,8 @@ void install_session_end(Node& node);
 
 class SocketGateway final : public Gateway {
  public:
-  SocketGateway(GatewayParts& parts, db::Client& database, http::Authenticator& authenticator, Hub& hub,
-                const EventBook& book);
+  SocketGateway(GatewayParts& parts, db::Client& database, http::Authenticator& authenticator, http::RateGate& gate,
+                Hub& hub, const EventBook& book);
   ~SocketGateway() override;
 
   bool serves(std::string_view target) const override;

@@ -182,6 +182,13 @@ Awaitable<void> exchange(World* world, Ask ask, Answer* out, int* left) {
   const http::Response response = co_await world->desk().pipeline.handle(std::move(head), ask.body.text);
   out->status = response.status;
   out->headers = response.headers;
+  for (const std::string_view block : {response.fixed_headers, response.origin_headers}) {
+    for (std::string_view rest = block; !rest.empty(); rest.remove_prefix(rest.find("\r\n") + 2)) {
+      const std::string_view line = rest.substr(0, rest.find("\r\n"));
+      const auto colon = line.find(": ");
+      out->headers.emplace_back(line.substr(0, colon), line.substr(colon + 2));
+    }
+  }
   if (!response.content_type.empty()) out->headers.emplace_back("Content-Type", response.content_type);
   out->text = response.static_body.empty() ? response.body : std::string(response.static_body);
   if (response.source) {

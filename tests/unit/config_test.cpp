@@ -51,11 +51,14 @@ TEST(ConfigTest, EveryFaultIsALine) {
                              {"HOURZ_THREADS", "two"},
                              {"HOURZ_SECRET", "short"},
                              {"HOURZ_REDIS_URL", "rediss://h"},
+                             {"HOURZ_RATE_AUTH", "5/minute"},
+                             {"HOURZ_TRUSTED_PROXIES", "10.0.0.1/8"},
+                             {"HOURZ_CORS_ORIGINS", "*"},
                              {"HOURZ_TOKEN_KEYS", "nocolon"}});
-  EXPECT_EQ(lines.size(), 10U);
+  EXPECT_EQ(lines.size(), 13U);
   std::set<std::string> named;
   for (const std::string& line : lines) named.insert(line.substr(0, line.find(':')));
-  EXPECT_EQ(named.size(), 10U);
+  EXPECT_EQ(named.size(), 13U);
   for (const char* bad : {"", " 8000", "8000 ", "+8000", "-1", "8e3", "0x50", "99999999999999999999"}) {
     EXPECT_EQ(faults({{"HOURZ_LISTEN_PORT", bad}}).size(), 1U) << bad;
   }
@@ -63,6 +66,17 @@ TEST(ConfigTest, EveryFaultIsALine) {
   // A value is not repeated: it may be a secret in the wrong place.
   for (const std::string& line : faults({{"HOURZ_SECRET", "hunter2"}}))
     EXPECT_EQ(line.find("hunter2"), std::string::npos);
+}
+
+TEST(ConfigTest, OriginsAreAsBrowsersSendThem) {
+  EXPECT_TRUE(faults({{"HOURZ_CORS_ORIGINS", ""}}).empty());
+  EXPECT_TRUE(faults({{"HOURZ_CORS_ORIGINS", "https://app.example, http://localhost:5173,http://[::1]:8080"}}).empty());
+  for (const char* wrong :
+       {"*", "null", "app.example", "https://app.example/", "https://app.example/x", "https://APP.example",
+        "https://app.example:443", "http://app.example:80", "https://", "https://:1", "ws://app.example",
+        "https://*.example", "https://user@app.example", "https://a https://b"}) {
+    EXPECT_EQ(faults({{"HOURZ_CORS_ORIGINS", wrong}}).size(), 1U) << wrong;
+  }
 }
 
 TEST(ConfigTest, ProductionNeedsRealSecretsAndSaysSoOfLimits) {

@@ -5,7 +5,6 @@
 
 #include "core/crypto.hpp"
 #include "http/cursor.hpp"
-#include "http/rate_limit.hpp"
 #include "rooms/auth/tokens.hpp"
 
 namespace hourz::auth {
@@ -287,58 +286,6 @@ TEST(Cursors, ComeBackAndNoByteCanBeChanged) {
   EXPECT_FALSE(opens(key, to_cursor(key, somebody, OtherPosition{make_uuid()})));  // of another list
   EXPECT_FALSE(opens(key, seal_cursor(key, somebody, "not json")));
   EXPECT_FALSE(opens(key, seal_cursor(key, somebody, "")));
-}
-
-// --- rate limits -----------------------------------------------------------------------------------------------------
-
-using namespace std::chrono_literals;
-using Stamp = std::chrono::steady_clock::time_point;
-const Stamp start{1h};
-
-TEST(RateLimits, ABurstThenOneByOne) {
-  RateLimiter limiter(true);
-  for (int i = 0; i < 5; ++i) {
-    const auto verdict = limiter.take(RateClass::auth, "a", start);
-    EXPECT_TRUE(verdict.allowed) << i;
-    EXPECT_EQ(verdict.remaining, 4 - i);
-  }
-  const auto refused = limiter.take(RateClass::auth, "a", start);
-  EXPECT_FALSE(refused.allowed);
-  EXPECT_EQ(refused.remaining, 0);
-  EXPECT_EQ(refused.reset_s, 12);  // five a minute: one in twelve seconds
-  EXPECT_FALSE(limiter.take(RateClass::auth, "a", start + 11'999ms).allowed);
-  EXPECT_TRUE(limiter.take(RateClass::auth, "a", start + 12s).allowed);
-  EXPECT_FALSE(limiter.take(RateClass::auth, "a", start + 12s).allowed);
-  for (int i = 0; i < 5; ++i) EXPECT_TRUE(limiter.take(RateClass::auth, "a", start + 10min).allowed) << i;
-  EXPECT_FALSE(limiter.take(RateClass::auth, "a", start + 10min).allowed);
-}
-
-TEST(RateLimits, KeysAndClassesDoNotShare) {
-  RateLimiter limiter(true);
-  for (int i = 0; i < 5; ++i) limiter.take(RateClass::auth, "a", start);
-  EXPECT_FALSE(limiter.take(RateClass::auth, "a", start).allowed);
-  EXPECT_TRUE(limiter.take(RateClass::auth, "b", start).allowed);
-  EXPECT_TRUE(limiter.take(RateClass::standard, "a", start).allowed);
-}
-
-TEST(RateLimits, NoWindowLetsThroughMoreThanTheQuotaAndABurst) {
-  RateLimiter limiter(true);
-  int allowed = 0;
-  for (auto at = 0ms; at < 10min; at += 100ms) {
-    if (limiter.take(RateClass::standard, "a", start + at).allowed) ++allowed;
-  }
-  EXPECT_EQ(allowed, 300 + 300 * 10 - 1 + (600'000 - 100) % 200 / 200);  // ten refills and the first burst
-}
-
-TEST(RateLimits, MemoryIsBounded) {
-  RateLimiter limiter(true, 1000);
-  for (int i = 0; i < 100'000; ++i) EXPECT_TRUE(limiter.take(RateClass::auth, std::to_string(i), start).allowed);
-  // Keys that owe nothing any more make room first: one that owes is kept over them.
-  RateLimiter small(true, 100);
-  for (int i = 0; i < 99; ++i) small.take(RateClass::auth, std::to_string(i), start);
-  for (int i = 0; i < 5; ++i) small.take(RateClass::auth, "owes", start + 1min);
-  small.take(RateClass::auth, "new", start + 1min);
-  EXPECT_FALSE(small.take(RateClass::auth, "owes", start + 1min).allowed);
 }
 
 }  // namespace

@@ -224,7 +224,8 @@ Awaitable<users::User> post_register(Deps& deps, Call& call, Body<Register> body
   if (auto weak = weakness_of(body->password.value, body->email.value)) {
     throw invalid(weak->field, weak->code, weak->message);
   }
-  limit_email(deps, body->email.value);
+  // Beside the quota of the address: from many addresses one gets no further.
+  co_await call.charge(RateClass::email, body->email.value);
   // Hashed before the first statement, so that no transaction waits for it.
   std::string hash = co_await deps.hasher.hash(body->password.value);
   std::optional<std::string> name;
@@ -253,8 +254,10 @@ Awaitable<TokenPair> post_login(Deps& deps, Call& call, FormOrBody<LoginForm, Lo
   const auto* form = std::get_if<LoginForm>(&body.value);
   const std::string email = form != nullptr ? form->username.value : std::get<Login>(body.value).email.value;
   const std::string password = form != nullptr ? form->password.value : std::get<Login>(body.value).password.value;
-  limit_email(deps, fold_case(email));
-  auto account = co_await users::credentials(call.database.reads(), fold_case(email));
+  const std::string folded = fold_case(email);
+  co_await call.charge(RateClass::email, folded);
+  co_await call.charge(RateClass::account, folded);
+  auto account = co_await users::credentials(call.database.reads(), folded);
   const bool right = co_await deps.hasher.verify(password, account ? account->password_hash : std::string());
   if (!right) {
     log::Line(log::Level::warn, "login.failed").with("request_id", call.request_id).with("ip", call.address);

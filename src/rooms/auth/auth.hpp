@@ -41,7 +41,6 @@ struct Deps {
   const Tokens& tokens;
   Hasher& hasher;
   Revocations& revocations;
-  http::RateLimiter& limiter;
   std::string cursor_key;
   mail::Post& post;
   std::string mail_key;

@@ -473,7 +473,11 @@ TEST_F(Auth, RateLimitsHoldPerAddressAndPerAccountAndSaySo) {
   // One account from many addresses, however its email is spelt.
   for (int i = 0; i < 5; ++i) EXPECT_EQ(login("10.0.1." + std::to_string(i), "victim@example.com").status, 401);
   for (const char* email : {"victim@example.com", "VICTIM@example.com", " Victim@Example.com "}) {
-    EXPECT_EQ(login("10.0.2.1", email).code(), "rate_limited") << email;
+    const Answer refused = login("10.0.2.1", email);
+    EXPECT_EQ(refused.code(), "rate_limited") << email;
+    EXPECT_EQ(refused.header("RateLimit-Policy"), "\"auth\";q=5;w=60, \"email\";q=5;w=60");
+    EXPECT_NE(refused.header("RateLimit").find(", \"email\";r=0;t=" + refused.header("Retry-After")),
+              std::string::npos);
   }
   EXPECT_EQ(login("10.0.3.1", "other@example.com").status, 401);
   const Person someone = limited.person();
