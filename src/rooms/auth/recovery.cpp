@@ -141,8 +141,8 @@ constexpr Endpoint reset{
     .status = 202,
     .idempotent = false};
 
-Awaitable<NoContent> post_reset(Deps& deps, Call& call, Body<ResetBody> body) {
-  limit_email(deps, body->email.value);
+Awaitable<NoContent> post_reset(Deps&, Call& call, Body<ResetBody> body) {
+  co_await call.charge(RateClass::email, body->email.value);
   const NewReset row{make_uuid(), body->email.value};
   co_await db::run_last(call.db(), insert_reset, row);
   co_return NoContent{};
@@ -247,12 +247,6 @@ mail::Message compose(const Deps& deps, const DueMail& due) {
 constexpr std::int32_t tries_when_refused = 3;  // some servers say 550 and mean "not now"
 
 }  // namespace
-
-void limit_email(const Deps& deps, const std::string& email) {
-  if (!deps.limiter.enabled()) return;
-  const http::RateVerdict verdict = deps.limiter.take(RateClass::auth, "email:" + email);
-  if (!verdict.allowed) throw Problem(ErrorCode::rate_limited).retry_after(verdict.reset_s);
-}
 
 void install_recovery(http::Router& router, Deps& deps) {
   router.add(reset, post_reset, deps);

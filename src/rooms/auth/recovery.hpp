@@ -8,9 +8,6 @@
 
 namespace hourz::auth {
 
-/// The quota of an email address, beside the one of the peer's address: guessing from many addresses gets no further.
-void limit_email(const Deps& deps, const std::string& email);
-
 void install_recovery(http::Router& router, Deps& deps);
 
 /// The mail by which a new account shows that its address is its own; the handler's last statement, since

@@ -49,8 +49,7 @@ class AuthMail : public WorldTest {
   }
   void send() {
     auth::Deps& own = world().house().auth;
-    auth::Deps deps{own.config,  own.tokens,     own.hasher, own.revocations,
-                    own.limiter, own.cursor_key, post_,      own.mail_key};
+    auth::Deps deps{own.config, own.tokens, own.hasher, own.revocations, own.cursor_key, post_, own.mail_key};
     world().wait(auth::send_mail(deps, world().desk().database));
   }
   /// The token in the last mail to somebody.
