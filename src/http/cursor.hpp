@@ -2,8 +2,10 @@
 // needs: the position, and the query it belongs to. A cursor stands in URLs, and a search's origin may be somebody's
 // home.
 #pragma once
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/crypto.hpp"
 #include "core/ids.hpp"
@@ -30,6 +32,34 @@ T from_cursor(std::string_view key, const Uuid& user, std::string_view cursor) {
   } catch (const Problem&) {
     throw Problem(ErrorCode::invalid_cursor);  // also a cursor of another list, sealed with the same key
   }
+}
+
+/// Behind every id: with the end of time, where a list that has the newest first begins.
+constexpr Uuid last_uuid() {
+  Uuid id;
+  id.bytes.fill(0xff);
+  return id;
+}
+
+/// A list reads one row more than its page holds. When that row came, it is cut off, `mark(position, last)` puts down
+/// where the page ended, and the cursor of the next page is given; else this was the last page.
+template <class Row, class Position, class Mark>
+std::optional<std::string> cut_page(std::vector<Row>& rows, std::size_t limit, std::string_view key, const Uuid& user,
+                                    Position position, const Mark& mark) {
+  if (rows.size() <= limit) return std::nullopt;
+  rows.resize(limit);
+  mark(position, rows.back());
+  return to_cursor(key, user, position);
+}
+
+/// The same for lists by time and id, the newest first.
+template <class Row, class Position>
+std::optional<std::string> cut_page(std::vector<Row>& rows, std::size_t limit, std::string_view key, const Uuid& user,
+                                    Position position) {
+  return cut_page(rows, limit, key, user, std::move(position), [](Position& at, const Row& last) {
+    at.before = last.created_at;
+    at.before_id = last.id;
+  });
 }
 
 }  // namespace hourz::http

@@ -20,8 +20,10 @@ using http::Query;
 
 enum class Kind { USER, GIG, MESSAGE };
 BOOST_DESCRIBE_ENUM(Kind, USER, GIG, MESSAGE)
+constexpr std::string_view schema_name_of(std::type_identity<Kind>) { return "ReportKind"; }
 enum class Status { OPEN, DISMISSED, ACTION_TAKEN };
 BOOST_DESCRIBE_ENUM(Status, OPEN, DISMISSED, ACTION_TAKEN)
+constexpr std::string_view schema_name_of(std::type_identity<Status>) { return "ReportStatus"; }
 enum class Resolution { DISMISSED, ACTION_TAKEN };
 BOOST_DESCRIBE_ENUM(Resolution, DISMISSED, ACTION_TAKEN)
 

@@ -364,17 +364,14 @@ constexpr Endpoint list_sessions{.method = Method::get,
 
 Awaitable<SessionList> get_sessions(Deps& deps, Call& call, Query<http::PageQuery> query) {
   SessionPosition at;
-  at.before_id.bytes.fill(0xff);
+  at.before_id = http::last_uuid();
   if (query->cursor) at = http::from_cursor<SessionPosition>(deps.cursor_key, call.user(), query->cursor->value);
   const auto limit = static_cast<std::size_t>(query->limit.value.value);
   const SessionPage page{call.caller->session_id, call.user(), at.before_id, static_cast<std::int64_t>(limit) + 1};
   auto rows = co_await db::all(call.db(), select_sessions, page);
   SessionList list;
-  if (rows.size() > limit) {
-    rows.resize(limit);
-    at.before_id = rows.back().id;
-    list.next_cursor = http::to_cursor(deps.cursor_key, call.user(), at);
-  }
+  list.next_cursor = http::cut_page(rows, limit, deps.cursor_key, call.user(), at,
+                                    [](SessionPosition& end, const SessionRow& last) { end.before_id = last.id; });
   for (SessionRow& row : rows) {
     list.sessions.push_back({row.id, std::move(row.user_agent), std::move(row.ip), row.created_at, row.last_used_at,
                              row.expires_at, row.is_current});

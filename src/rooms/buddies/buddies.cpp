@@ -257,15 +257,9 @@ struct BuddiesQuery {
 };
 BOOST_DESCRIBE_STRUCT(BuddiesQuery, (), (limit, cursor, include_total))
 
-constexpr Uuid last_uuid() {
-  Uuid id;
-  id.bytes.fill(0xff);
-  return id;
-}
-
 struct NewestPosition {
   Timestamp before{253402300799'000000};
-  Uuid before_id = last_uuid();
+  Uuid before_id = http::last_uuid();
 };
 BOOST_DESCRIBE_STRUCT(NewestPosition, (), (before, before_id))
 
@@ -284,13 +278,10 @@ Awaitable<BuddyList> get_buddies(Deps& deps, Call& call, Query<BuddiesQuery> que
   const auto limit = static_cast<std::size_t>(query->limit.value.value);
   const NewestPage wanted{call.user(), at.before, at.before_id, static_cast<std::int64_t>(limit) + 1};
   auto rows = co_await db::all(call.db(), select_newest, wanted);
-  std::optional<std::string> next;
-  if (rows.size() > limit) {
-    rows.resize(limit);
-    at.before = rows.back().created_at;
-    at.before_id = rows.back().buddy_id;
-    next = http::to_cursor(deps.cursor_key, call.user(), at);
-  }
+  auto next = http::cut_page(rows, limit, deps.cursor_key, call.user(), at, [](auto& end, const auto& last) {
+    end.before = last.created_at;
+    end.before_id = last.buddy_id;
+  });
   BuddyList list = co_await list_of(deps, call, std::move(rows));
   list.next_cursor = std::move(next);
   if (query->include_total.value) {
@@ -340,13 +331,10 @@ Awaitable<BuddyList> get_available(Deps& deps, Call& call, Query<BuddiesQuery> q
                              at.after_id,
                              static_cast<std::int64_t>(limit) + 1};
   auto rows = co_await db::all(call.db(), select_available, wanted);
-  std::optional<std::string> next;
-  if (rows.size() > limit) {
-    rows.resize(limit);
-    at.after_key.value = rows.back().sort_key;
-    at.after_id = rows.back().buddy_id;
-    next = http::to_cursor(deps.cursor_key, call.user(), at);
-  }
+  auto next = http::cut_page(rows, limit, deps.cursor_key, call.user(), at, [](auto& end, const auto& last) {
+    end.after_key.value = last.sort_key;
+    end.after_id = last.buddy_id;
+  });
   BuddyList list = co_await list_of(deps, call, std::move(rows));
   list.next_cursor = std::move(next);
   if (query->include_total.value) {

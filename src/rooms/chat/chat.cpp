@@ -383,7 +383,7 @@ constexpr Endpoint list_rooms{.method = Method::get,
 Awaitable<RoomList> get_rooms(Deps& deps, Call& call, Query<http::PageQuery> query) {
   const auto limit = static_cast<std::size_t>(query->limit.value.value);
   RoomsRow wanted{call.user(), std::nullopt, {253402300799'000000}, {}, static_cast<std::int64_t>(limit) + 1};
-  wanted.before_id.bytes.fill(0xff);
+  wanted.before_id = http::last_uuid();
   if (query->cursor) {
     const auto at = http::from_cursor<RoomsPosition>(deps.cursor_key, call.user(), query->cursor->value);
     wanted.as_of = at.as_of;
@@ -392,12 +392,10 @@ Awaitable<RoomList> get_rooms(Deps& deps, Call& call, Query<http::PageQuery> que
   }
   auto rows = co_await db::all(call.db(), select_rooms, wanted);
   RoomList list;
-  if (rows.size() > limit) {
-    rows.resize(limit);
-    const ListedRow& last = rows.back();
-    list.next_cursor =
-        http::to_cursor(deps.cursor_key, call.user(), RoomsPosition{last.as_of, last.active_at, last.id});
-  }
+  list.next_cursor = http::cut_page(rows, limit, deps.cursor_key, call.user(), RoomsPosition{},
+                                    [](RoomsPosition& at, const ListedRow& last) {
+                                      at = {last.as_of, last.active_at, last.id};
+                                    });
   for (ListedRow& row : rows) list.rooms.push_back(to_room(std::move(row), call.user()));
   co_return list;
 }

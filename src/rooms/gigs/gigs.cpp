@@ -282,11 +282,9 @@ Awaitable<EventList> get_events(Deps& deps, Call& call, Path<GigPath> path, Quer
   EventList list;
   const EventPage page{path->id, at.after_version.value, static_cast<std::int64_t>(limit) + 1};
   list.events = co_await db::all(call.db(), select_events, page);
-  if (list.events.size() > limit) {
-    list.events.resize(limit);
-    at.after_version.value = list.events.back().version;
-    list.next_cursor = http::to_cursor(deps.cursor_key, call.user(), at);
-  }
+  list.next_cursor =
+      http::cut_page(list.events, limit, deps.cursor_key, call.user(), at,
+                     [](EventPosition& end, const Event& last) { end.after_version.value = last.version; });
   co_return list;
 }
 
@@ -318,14 +316,8 @@ constexpr Endpoint my_gigs{.method = Method::get,
                            .summary = "The caller's own gigs, newest first",
                            .errors = {ErrorCode::invalid_cursor}};
 
-constexpr Uuid last_uuid() {
-  Uuid id;
-  id.bytes.fill(0xff);
-  return id;
-}
-
 Awaitable<GigList> get_my_gigs(Deps& deps, Call& call, Query<MyGigsQuery> query) {
-  MyGigsPosition at{call.user(), query->as, query->status, {253402300799'000000}, last_uuid()};
+  MyGigsPosition at{call.user(), query->as, query->status, {253402300799'000000}, http::last_uuid()};
   if (query->cursor) {
     const auto from = http::from_cursor<MyGigsPosition>(deps.cursor_key, call.user(), query->cursor->value);
     const bool fits = from.user == call.user() && (!query->as || query->as == from.as) &&
@@ -338,12 +330,7 @@ Awaitable<GigList> get_my_gigs(Deps& deps, Call& call, Query<MyGigsQuery> query)
   const auto& select = !at.as ? select_of_both : *at.as == As::SEEKER ? select_of_seeker : select_of_helper;
   auto rows = co_await db::all(call.db(), select, wanted);
   GigList list;
-  if (rows.size() > limit) {
-    rows.resize(limit);
-    at.before = rows.back().created_at;
-    at.before_id = rows.back().id;
-    list.next_cursor = http::to_cursor(deps.cursor_key, call.user(), at);
-  }
+  list.next_cursor = http::cut_page(rows, limit, deps.cursor_key, call.user(), at);
   for (CardRow& row : rows) list.gigs.push_back(to_gig(std::move(row)));
   if (query->include_total.value) {
     const MineCount counted{call.user(), at.status, at.as != As::HELPER, at.as != As::SEEKER};

@@ -3,6 +3,27 @@
 #include "payments_sql.hpp"
 #include "rooms/payments/rows.hpp"
 
+namespace hourz {
+namespace payments {
+
+/// What many payments come to: not bounded as one amount is.
+struct Sum {
+  Money money;
+  Sum(Money of = {}) : money(of) {}
+};
+
+}  // namespace payments
+
+template <>
+struct reflect::Leaf<payments::Sum> {
+  static void write(std::string& out, payments::Sum sum) { Leaf<Money>::write(out, sum.money); }
+  static json::object schema() {
+    return {{"type", "number"}, {"minimum", 0}, {"description", "baht, at most two decimals"}};
+  }
+};
+
+}  // namespace hourz
+
 namespace hourz::payments {
 namespace {
 
@@ -102,18 +123,12 @@ struct HistoryQuery {
 };
 BOOST_DESCRIBE_STRUCT(HistoryQuery, (), (role, status, limit, cursor))
 
-constexpr Uuid last_uuid() {
-  Uuid id;
-  id.bytes.fill(0xff);
-  return id;
-}
-
 /// Where a page ended, and the filter that it was read with.
 struct Position {
   std::optional<Side> role;
   std::optional<Status> status;
   Timestamp before{253402300799'000000};
-  Uuid before_id = last_uuid();
+  Uuid before_id = http::last_uuid();
 };
 BOOST_DESCRIBE_STRUCT(Position, (), (role, status, before, before_id))
 
@@ -139,12 +154,7 @@ Awaitable<TransactionList> get_history(Deps& deps, Call& call, Query<HistoryQuer
                            static_cast<std::int64_t>(limit) + 1};
   auto rows = co_await db::all(call.db(), select_history, wanted);
   TransactionList list;
-  if (rows.size() > limit) {
-    rows.resize(limit);
-    at.before = rows.back().created_at;
-    at.before_id = rows.back().id;
-    list.next_cursor = http::to_cursor(deps.cursor_key, call.user(), at);
-  }
+  list.next_cursor = http::cut_page(rows, limit, deps.cursor_key, call.user(), at);
   for (Row& row : rows) list.transactions.push_back(to_transaction(std::move(row)));
   co_return list;
 }
@@ -158,7 +168,7 @@ struct PaymentSummary {
                                     Note{"awaited", "as payee: what escrow would bring, less fees"},
                                     Note{"fees", "as payee: fees of what was earned"},
                                     Note{"transactions", "how many, failed ones left out"}};
-  Money paid, held, refunded, earned, awaited, fees;
+  Sum paid, held, refunded, earned, awaited, fees;
   std::int64_t transactions = 0;
   std::string currency;
 };
@@ -181,7 +191,7 @@ struct Wallet {
   static constexpr bool is_answer = true;
   static constexpr std::array notes{Note{"balance", "earned and received"},
                                     Note{"held", "the caller's own money that is in escrow"}};
-  Money balance, held;
+  Sum balance, held;
   std::string currency;
 };
 BOOST_DESCRIBE_STRUCT(Wallet, (), (balance, held, currency))

@@ -387,18 +387,12 @@ BOOST_DESCRIBE_STRUCT(UserReviewList, (ReviewList), (summary))
 enum class ListOf { REVIEWEE, REVIEWER, GIG };
 BOOST_DESCRIBE_ENUM(ListOf, REVIEWEE, REVIEWER, GIG)
 
-constexpr Uuid last_uuid() {
-  Uuid id;
-  id.bytes.fill(0xff);
-  return id;
-}
-
 /// Where a page ended, and the list it belongs to.
 struct Position {
   ListOf list;
   Uuid subject;
   Timestamp before{253402300799'000000};
-  Uuid before_id = last_uuid();
+  Uuid before_id = http::last_uuid();
 };
 BOOST_DESCRIBE_STRUCT(Position, (), (list, subject, before, before_id))
 
@@ -418,12 +412,7 @@ Awaitable<void> read_page(Deps& deps, Call& call, const ReviewsQuery& query, Lis
                        : of == ListOf::REVIEWER ? select_of_reviewer
                                                 : select_of_gig;
   auto rows = co_await db::all(call.db(), select, wanted);
-  if (rows.size() > limit) {
-    rows.resize(limit);
-    at.before = rows.back().created_at;
-    at.before_id = rows.back().id;
-    list.next_cursor = http::to_cursor(deps.cursor_key, call.user(), at);
-  }
+  list.next_cursor = http::cut_page(rows, limit, deps.cursor_key, call.user(), at);
   for (CardRow& row : rows) list.reviews.push_back(to_review(std::move(row)));
 }
 

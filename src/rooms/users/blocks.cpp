@@ -124,18 +124,13 @@ constexpr Endpoint list_blocks{.method = Method::get,
 
 Awaitable<BlockList> get_blocks(Deps& deps, Call& call, Query<http::PageQuery> query) {
   BlockPosition at;
-  at.before_id.bytes.fill(0xff);
+  at.before_id = http::last_uuid();
   if (query->cursor) at = http::from_cursor<BlockPosition>(deps.cursor_key, call.user(), query->cursor->value);
   const auto limit = static_cast<std::size_t>(query->limit.value.value);
   const ListPage wanted{call.user(), at.before, at.before_id, static_cast<std::int64_t>(limit) + 1};
   auto rows = co_await db::all(call.db(), select_listed, wanted);
   BlockList list;
-  if (rows.size() > limit) {
-    rows.resize(limit);
-    at.before = rows.back().created_at;
-    at.before_id = rows.back().id;
-    list.next_cursor = http::to_cursor(deps.cursor_key, call.user(), at);
-  }
+  list.next_cursor = http::cut_page(rows, limit, deps.cursor_key, call.user(), at);
   for (ListedRow& row : rows) {
     list.blocks.push_back(
         {{row.id, std::move(row.name), std::move(row.photo_url), row.reputation_score, row.total_reviews},
