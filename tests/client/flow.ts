@@ -183,6 +183,22 @@ async function picturing(seeker: Person) {
     good(seeker.api.POST("/api/upload/profile", form(new Uint8Array([1, 2, 3])))), "unsupported_media_type", 415);
 }
 
+async function apart(seeker: Person, helper: Person) {
+  const path = { id: helper.id };
+  const body = { user_id: helper.id, reason: "a test" };
+  const report = await good(seeker.api.POST("/api/reports", { body }));
+  assert.equal(report.status, "OPEN");
+  await refused(good(seeker.api.POST("/api/reports", { body })), "already_reported", 409);
+  await good(seeker.api.POST("/api/users/{id}/block", { params: { path } }));
+  await refused(good(seeker.api.GET("/api/users/{id}", { params: { path } })), "not_found", 404);
+  await good(seeker.api.DELETE("/api/users/{id}/block", { params: { path } }));
+  const all = await good(seeker.api.GET("/api/users/me/export"));
+  assert.ok(all.data);
+  await refused(good(seeker.api.DELETE("/api/users/me", { body: { password: "not mine" } })), "wrong_password", 403);
+  assert.equal((await helper.api.DELETE("/api/users/me", { body: { password } })).response.status, 204);
+  await refused(good(seeker.api.GET("/api/users/{id}", { params: { path } })), "not_found", 404);
+}
+
 async function reviewing(seeker: Person, helper: Person, gig: Schemas["Gig"]) {
   const may = await good(seeker.api.GET("/api/reviews/can-review/{gig_id}", { params: { path: { gig_id: gig.id } } }));
   assert.equal(may.can_review, true);
@@ -200,6 +216,7 @@ const gig = await posting(seeker, helper);
 await working(seeker, helper, gig);
 await reviewing(seeker, helper, gig);
 await picturing(seeker);
+await apart(seeker, helper);
 assert.equal((await seeker.api.POST("/api/auth/logout")).response.status, 204);
 await refused(good(seeker.api.GET("/api/users/me")), "session_ended", 401);
 console.log("all as documented");

@@ -25,11 +25,7 @@ using db::Awaitable;
 
 enum class Category { PROFILE, GIG, CHAT };
 BOOST_DESCRIBE_ENUM(Category, PROFILE, GIG, CHAT)
-<<<<<<< ours
 constexpr std::string_view schema_name_of(std::type_identity<Category>) { return "UploadCategory"; }
-=======
-constexpr std::string_view schema_name_of(std::type_identity<Category>) { return "PictureCategory"; }
->>>>>>> theirs
 
 struct File {
   static constexpr bool is_answer = true;
