@@ -187,7 +187,7 @@ async function apart(seeker: Person, helper: Person) {
   const path = { id: helper.id };
   const body = { user_id: helper.id, reason: "a test" };
   const report = await good(seeker.api.POST("/api/reports", { body }));
-  assert.equal(report.status, "OPEN");
+  assert.deepEqual([report.user_id, report.reason], [helper.id, "a test"]);
   await refused(good(seeker.api.POST("/api/reports", { body })), "already_reported", 409);
   await good(seeker.api.POST("/api/users/{id}/block", { params: { path } }));
   await refused(good(seeker.api.GET("/api/users/{id}", { params: { path } })), "not_found", 404);
