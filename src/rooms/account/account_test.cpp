@@ -59,6 +59,7 @@ class Account : public WorldTest {
     world().sql("UPDATE sessions SET user_agent = 'CANARY-device', ip = '203.0.113.7' WHERE user_id = $1::uuid",
                 {to_string(ann.id)});
     EXPECT_EQ(world().post("/api/ws/ticket", {}, ann.token).status, 200);
+    EXPECT_EQ(world().post("/api/auth/verify-email/resend", "", ann.token).status, 202);
     life.gig = accepted(ann, life.ben,
                         {{"title", "CANARY-title"},
                          {"description", "CANARY-description"},
