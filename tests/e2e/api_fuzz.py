@@ -31,7 +31,8 @@ TWO_FIELDS = {("max_latitude", "out_of_range"), ("max_budget", "out_of_range"), 
 CORNERS = {"latitude", "longitude", "min_latitude", "min_longitude", "max_latitude", "max_longitude"}
 # What a refused request may leave all the same: that somebody was there, and the answer to a key; and what jobs of the
 # server's own do in between.
-MAY_CHANGE = ("sessions", "idempotency_keys", "gig_cells", "gig_cell_changes", "timers", "outbox", "socket_tickets")
+MAY_CHANGE = ("sessions", "idempotency_keys", "gig_cells", "gig_cell_changes", "timers", "outbox", "socket_tickets",
+              "mails")
 # An operation that hashes a password takes as long as a hundred others.
 COSTLY = {"/api/auth/login", "/api/auth/register", "/api/auth/password"}
 # A name of a parameter or field, and what it is the id of.
