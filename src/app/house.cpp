@@ -59,7 +59,8 @@ House::House(Config settings)
       node(metrics),
       users{config, derive_key(config, "blur"), derive_key(config, "cursor:users"), gigs::share_a_gig,
             reviews::count_ratings},
-      auth{config, tokens, hasher, revocations, derive_key(config, "cursor:sessions"), post, derive_key(config, "mail")},
+      auth{
+          config, tokens, hasher, revocations, derive_key(config, "cursor:sessions"), post, derive_key(config, "mail")},
       uploads{config,
               *store,
               file_work,
@@ -75,7 +76,8 @@ House::House(Config settings)
       admin{derive_key(config, "cursor:admin"), auth},
       account{auth},
       system{metrics, {}, {}, {}, {}, {}, {}, {}, {}},
-      parts{router, metrics, perimeter, derive_key(config, "idempotency"), constraint_errors(), [this] { node.wake(); }},
+      parts{
+          router, metrics, perimeter, derive_key(config, "idempotency"), constraint_errors(), [this] { node.wake(); }},
       gateway_parts(config, metrics, perimeter, node, parts.constraint_errors) {
   install_system(router, system);
   auth::install(router, auth);

@@ -259,7 +259,7 @@ def test_peer_gone_while_the_gateway_is_asked(probe):
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             peer.sendall(handshake("/ws?wait=30"))
     wait_for(lambda: figures(probe.address)["open"] == 1, "the connections have ended")
-    assert figures(probe.address)["sessions"] == 1
+    wait_for(lambda: figures(probe.address)["sessions"] == 1, "their sessions have gone with them")
 
 
 def test_draining_opens_no_socket():

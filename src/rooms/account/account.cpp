@@ -91,7 +91,8 @@ constexpr Endpoint delete_me{
     .description =
         "For good, at once, with every session and open socket. Name, email, contact, places, pictures, messages and "
         "what gigs said are erased; reviews and payments stay as those of a deleted user, and so does the ledger, with "
-        "what is in the wallet. 409 while a gig of the caller's, on either side, is not ended, or money is held or on its way "
+        "what is in the wallet. 409 while a gig of the caller's, on either side, is not ended, or money is held or on "
+        "its way "
         "back. The email can be registered anew.",
     .effect = Effect::change,
     .rate = RateClass::auth,
