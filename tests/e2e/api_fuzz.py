@@ -27,7 +27,7 @@ BEYOND_SCHEMA = {"in_the_past", "not_your_upload", "conflict", "no_words", "not_
                  "too_common", "not_in_list", "not_the_other_side", "not_one"}
 TWO_FIELDS = {("max_latitude", "out_of_range"), ("max_budget", "out_of_range"), ("starts_before", "out_of_range"),
               ("reason", "required"), ("score", "required"), ("content", "required"), ("content", "empty"),
-              ("payee_amount", "out_of_range")}
+              ("payee_amount", "out_of_range"), ("token", "invalid")}
 CORNERS = {"latitude", "longitude", "min_latitude", "min_longitude", "max_latitude", "max_longitude"}
 # What a refused request may leave all the same: that somebody was there, and the answer to a key; and what jobs of the
 # server's own do in between.
