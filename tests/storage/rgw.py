@@ -150,7 +150,7 @@ rgw thread pool size = 16
     run("radosgw-admin", "-c", conf, "-n", "client.rgw", "user", "create", "--uid=hourz", "--display-name=hourz",
         f"--access-key={access_key}", f"--secret-key={secret_key}")
     start("rgw", "radosgw", "-c", conf, "-n", "client.rgw", "-f")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while not answers(endpoint):
         if time.monotonic() > deadline or any(daemon.poll() is not None for _, daemon in daemons):
             raise RuntimeError("the gateway does not come up")
