@@ -10,6 +10,8 @@ import collections
 import struct
 import zlib
 
+from pictures import chunk
+
 ROLES = ("stranger", "seeker", "helper", "admin")
 # What an operation behind a token answers to those who have no good one.
 GUARDED = {"nobody": 401, "ended": 401, "suspended": 403}
@@ -23,10 +25,6 @@ def row(state, stranger, seeker, helper, admin, body=None):
 
 def everybody(status=200, body=None, state=None):
     return row(state, status, status, status, status, body)
-
-
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 # A form with a picture of one grey pixel.

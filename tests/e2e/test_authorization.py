@@ -10,6 +10,7 @@ from api_fuzz import VERBS, kind_of
 from authorization import (EVENTS, GUARDED, OPEN, OPEN_ANSWERS, OPERATIONS, PICTURE, PICTURE_FIELDS, QUERIES,
                            ROLES)
 from harness import PASSWORD, Client, Person, gig, run, wait_for
+from pictures import png, upload
 from psql import Digest, Psql
 from sockets import Socket, operations, upgrade
 
@@ -236,6 +237,37 @@ def test_foreign_ids_in_bodies(world, digest):
     # Of the other side, whoever is named.
     helper.post("/api/reviews", {"gig_id": done["gig"], "rating": 1, "reviewee_id": stranger.id}, {403, 409, 422})
     helper.post("/api/reviews", {"gig_id": done["gig"], "rating": 5, "reviewee_id": helper.id}, {403, 409, 422})
+    assert digest.take() == before
+
+
+def test_foreign_pictures(world, digest):
+    """Z07: an upload of others shows in nothing of one's own, by whatever way it is named, and is not theirs any less."""
+    ids = world.make("accepted")
+    seeker, helper, stranger = (world.people[role] for role in ("seeker", "helper", "stranger"))
+    own = stranger.post("/api/gigs", gig(), 201).json["id"]
+    of = {category: upload(seeker, png(8, 8), category=category).json for category in ("gig", "chat")}
+    before = digest.take()
+    refused = [(method, path, gig(image_urls=[each["url"]]))
+               for each in of.values() for method, path in (("POST", "/api/gigs"), ("PUT", f"/api/gigs/{own}"))]
+    url = of["gig"]["url"]
+    refused += [("POST", "/api/gigs", gig(image_urls=[spelling]))
+                for spelling in (f"{url}/thumb", world.base + url, url + "?", url.upper())]
+    for method, path, body in refused:
+        answer = stranger.call(method, path, body, 422)
+        assert [(fault["field"], fault["code"]) for fault in answer.json["errors"]] == [("image_urls[0]", "not_your_upload")], answer
+    # In a message of the room that the two share.
+    for each in of.values():
+        answer = helper.post(f"/api/chat/rooms/{ids['rooms']}/messages", {"image_url": each["url"]}, 422)
+        assert answer.json["errors"][0]["code"] == "not_your_upload", answer
+        with Socket(world.base, helper.token) as socket:
+            number = socket.begin("send_message", room_id=ids["rooms"], image_url=each["url"])
+            assert socket.answer(number)["data"]["errors"][0]["code"] == "not_your_upload"
+    # A profile takes no address of a picture at all.
+    faults = stranger.put("/api/users/me", {"photo_url": url}, 422).json["errors"]
+    assert [(fault["field"], fault["code"]) for fault in faults] == [("photo_url", "unknown_field")]
+    for path in (f"/api/upload/{of['chat']['id']}/link", of["chat"]["url"], of["chat"]["thumbnail_url"]):
+        stranger.get(path, 404)
+    stranger.call("DELETE", f"/api/upload/{of['gig']['id']}", status=404)
     assert digest.take() == before
 
 

@@ -1,33 +1,11 @@
 """`hourz files copy` between the folder and an S3 store, and the settings that name the store."""
 
-import contextlib
-import json
 import os
 import secrets
 import shutil
-import subprocess
 
-from harness import ROOT, run, run_as, scratch
-
-BUCKET = "hourz-test"
-
-
-@contextlib.contextmanager
-def s3rver(folder):
-    server = subprocess.Popen(
-        ["node", "--openssl-legacy-provider", f"{ROOT}/tests/storage/s3rver.mjs", folder, BUCKET],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )
-    try:
-        said = json.loads(server.stdout.readline())
-        yield {
-            "s3_endpoint": said["endpoint"], "s3_bucket": BUCKET,
-            "s3_access_key": said["access_key"], "s3_secret_key": said["secret_key"],
-        }
-    finally:
-        server.stdin.close()
-        server.wait(20)
-        server.stdout.close()
+from harness import run, run_as, scratch
+from s3 import S3rver
 
 
 def numbers(done):
@@ -56,13 +34,13 @@ def read_files(directory):
 
 
 def test_files_move_to_s3_and_back():
-    with scratch() as folder, s3rver(f"{folder}/s3") as store:
+    with scratch() as folder, S3rver(f"{folder}/s3") as store:
         data, other, secret = f"{folder}/files", f"{folder}/back", "k" + secrets.token_hex(20)
         files = {f"pictures/{n % 7}/{n}.jpg": secrets.token_bytes(n * 10) for n in range(1, 60)}
         make_files(data, files)
         os.makedirs(other)
         make_files(other, {})
-        common = {"data_directory": f"{folder}/data", "secret": secret, **store}
+        common = {"data_directory": f"{folder}/data", "secret": secret, **store.settings}
         size = sum(map(len, files.values()))
         assert numbers(run("files", "copy", "local", "s3", files_directory=data, **common)) == [59, 59, size, 0, 0]
         assert numbers(run("files", "copy", "local", "s3", files_directory=data, **common)) == [59, 0, 0, 59, 0]

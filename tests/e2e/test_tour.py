@@ -42,21 +42,23 @@ def test_readme_pasted(base):
     environment = {"PATH": os.environ["PATH"]}
     pasted = subprocess.run(["bash"], input=script, capture_output=True, text=True, timeout=60, env=environment)
     assert pasted.returncode == 0 and not pasted.stderr, pasted
-    gig, answers = None, []
+    said, answers = [], []
     for line in pasted.stdout.splitlines():
         if line.startswith("{"):
             answers.append(json.loads(line))
         else:
-            assert gig is None
-            gig = line
+            said.append(line)
+    gig, thumbnail = said
     (seeker, helper, placed, free, nearby, accepted, held, started, done, released, earned, history, of_helper, of_seeker,
-     reputation, late, own, back, wrong) = answers
+     reputation, late, own, back, wrong, text) = answers
     assert seeker["name"] == "seeker" and helper["name"] == "helper"
     assert placed["has_location"] and free["is_available"]
+    assert thumbnail == "200 image/png" and len(accepted["image_urls"]) == 1
+    assert text["status"] == 415 and text["code"] == "unsupported_media_type"
     assert nearby["gigs"][0]["id"] == gig and 0.4 < nearby["gigs"][0]["distance_km"] < 1.2
     assert [each["status"] for each in (accepted, started, done)] == ["ACCEPTED", "IN_PROGRESS", "COMPLETED"]
     assert (held["balance"], held["held"], earned["balance"], released["status"]) == (0, 350, 332.5, "RELEASED")
     assert [each["id"] for each in history["transactions"]] == [released["id"]]
     assert (of_helper["rating"], of_seeker["rating"], reputation["distribution"]["4"]) == (4, 5, 1)
-    assert late["status"] == 409 and own["code"] == "own_gig" and back["code"] == "invalid_transition", answers[-4:]
+    assert late["status"] == 409 and own["code"] == "own_gig" and back["code"] == "invalid_transition", answers[-5:]
     assert {fault["field"] for fault in wrong["errors"]} == {"title", "budget", "latitude", "longitude"}

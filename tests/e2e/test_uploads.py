@@ -14,23 +14,9 @@ import zlib
 
 import pytest
 from harness import Client, Person, gig, run_as, sanitized, server as new_server, slack, together, wait_for
+from pictures import BOUNDARY, TYPE, chunk, form, png, upload
 
-BOUNDARY = "5c1e--hourz"
 MIB = 1024 * 1024
-
-
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png(width, height, noise=None, level=1):
-    """RGB; `noise` is a random.Random, or None for black."""
-    if noise is None:
-        raw = bytes((3 * width + 1) * height)
-    else:
-        raw = b"".join(b"\0" + noise.randbytes(3 * width) for _ in range(height))
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw, level)) + chunk(b"IEND", b"")
 
 
 def bomb(side):
@@ -40,18 +26,6 @@ def bomb(side):
     row = bytes(side // 8 + 2)
     data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-
-
-def form(data, name="photo.png"):
-    return (f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
-            "Content-Type: image/png\r\n\r\n").encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
-
-
-TYPE = f"multipart/form-data; boundary={BOUNDARY}"
-
-
-def upload(person, data, status=201, category="gig"):
-    return person.call("POST", f"/api/upload/{category}", form(data), status, {"Content-Type": TYPE})
 
 
 def rss_mib(pid):
