@@ -332,7 +332,7 @@ int main() {
       std::puts("drained");
       // What was cut ends by itself; what sits in a handler is left behind.
       for (auto& guard : guards) guard.reset();
-      last_wait.expires_after(std::chrono::milliseconds(200));
+      last_wait.expires_after(std::chrono::milliseconds(800));
       last_wait.async_wait([&](const boost::system::error_code&) {
         for (auto& context : contexts) context->stop();
       });
