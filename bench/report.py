@@ -3,6 +3,7 @@ from xml.sax.saxutils import escape
 
 import money_report
 import socket_report
+import uploads_report
 
 SIDES = {"pgbench": "#8d99ae", "server": "#d1495b", "peer": "#edae49"}
 LABELS = {"pgbench": "pgbench (the limit)", "server": "Hourz", "peer": "Fastify + pg"}
@@ -117,6 +118,7 @@ def markdown(result: dict) -> str:
             lines += ["", f"At 256 connections the server held at most {run['at_256']['resident_bytes'] / 2**20:.0f} "
                       f"MiB and gave {run['at_256']['errors']} errors."]
     lines += money_report.markdown(result.get("money"))
+    lines += uploads_report.markdown(result.get("uploads"))
     lines += socket_report.markdown(result.get("sockets"))
     lines += ["", "## How", "",
               "- The server runs on its own private cluster with durable settings, with authentication, rate limits and "
@@ -214,6 +216,10 @@ def plot(result: dict) -> str:
     if result.get("money"):
         body.append(text(24, y, f"Money, {result['machine']}", 15, weight="bold"))
         drawn, y = money_report.bars(result["money"], 24, y + 30, 520, text, SIDES)
+        body += drawn
+    if result.get("uploads"):
+        body.append(text(24, y, f"Pictures, {result['machine']}", 15, weight="bold"))
+        drawn, y = uploads_report.bars(result["uploads"], 24, y + 30, 520, text, SIDES)
         body += drawn
     if result.get("sockets"):
         body.append(text(24, y, f"Real time, {result['machine']}", 15, weight="bold"))

@@ -27,9 +27,12 @@ import report
 import socket_report
 import sockets
 import statements
+import uploads
+import uploads_report
 from load import (POSTGRES_BIN, ROOT, Failed, Hourz, end_wrk, paced, pgbench, request, start_peer, start_wrk, without_autogroups,
                   wrk, write_requests)
 
+PARTS = ("http", "money", "uploads", "sockets")
 USERS = 20_000
 ACCOUNTS_A_RUN = 1_000  # 300 requests a minute each: a run stays below, and the next run takes others
 READERS = 8  # connections that read without pause beside logins
@@ -421,24 +424,26 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one round of short runs, to see that all of it works; "
                         "its results go to build/bench")
     parser.add_argument("--no-peer", action="store_true", help="without the peers (needs no npm)")
-    parser.add_argument("--only", choices=["http", "money", "sockets"],
+    parser.add_argument("--only", choices=PARTS,
                         help="a part; the others' results stay as they are")
-    parser.add_argument("--first", action="store_true", help="as root: the money part comes before the machine's other "
+    parser.add_argument("--first", action="store_true", help="as root: money and uploads come before the machine's other "
                         "users, when it is not left alone")
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "build" / "release" / "src" / "hourz")
     parser.add_argument("--output", type=pathlib.Path, help="folder of the report (bench/results)")
     arguments = parser.parse_args()
     output = arguments.output or ROOT / ("build/bench" if arguments.quick else "bench/results")
-    for program in ("wrk", *(() if arguments.no_peer else ("node",))):
-        if not shutil.which(program):
+    parts = {arguments.only} if arguments.only else set(PARTS)
+    arguments.no_peer = arguments.no_peer or not parts & {"http", "sockets"}
+    found_programs = {"wrk": shutil.which("wrk"), "node": arguments.no_peer or shutil.which("node"),
+                      "nginx": "uploads" not in parts or uploads.find_nginx()}
+    for program, is_found in found_programs.items():
+        if not is_found:
             print(f"✗ {program} is missing: ./dev install bench web", file=sys.stderr)
             return 2
 
     # Not under a home directory: the database runs as another user when this runs as root.
     folder = pathlib.Path(tempfile.mkdtemp(prefix="hourz-bench-", dir="/var/tmp"))
     folder.chmod(0o755)
-    parts = {arguments.only} if arguments.only else {"http", "money", "sockets"}
-    arguments.no_peer = arguments.no_peer or parts == {"money"}
     bench = Bench(arguments, folder)
     started = time.monotonic()
     try:
@@ -450,6 +455,9 @@ def main() -> int:
             bench.peer.stop()
         if "money" in parts:
             found["money"] = money.measure(bench.hourz, folder, bench.rounds, bench.seconds, arguments.first)
+        if "uploads" in parts:
+            found["uploads"] = uploads.measure(bench.hourz, folder, bench.rounds, bench.seconds, bench.accounts, bench.gig_ids,
+                                               arguments.first)
         if "sockets" in parts:
             found["sockets"] = sockets.measure(bench.hourz, folder, arguments.binary, bench.rounds, bench.seconds, bench.with_peer)
     except Failed as failure:
@@ -465,10 +473,11 @@ def main() -> int:
         result = json.loads((output / "latest.json").read_text())
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     sizes = {**result["sizes"], str(arguments.gigs): run} if "http" in parts else result["sizes"]
-    found = {part: found.get(part, result.get(part)) for part in ("money", "sockets")}
+    found = {part: found.get(part, result.get(part)) for part in PARTS if part != "http"}
     result = {"machine": machine(), "commit": commit.stdout.strip() or "unknown", "versions": versions(),
               "sizes": sizes, **found,
-              "checks": report.checks(sizes) + money_report.checks(found["money"]) + socket_report.checks(found["sockets"])}
+              "checks": report.checks(sizes) + money_report.checks(found["money"])
+              + uploads_report.checks(found["uploads"]) + socket_report.checks(found["sockets"])}
     (output / "latest.json").write_text(json.dumps(result, indent=1) + "\n")
     (output / "latest.md").write_text(report.markdown(result))
     (output / "latest.svg").write_text(report.plot(result))
