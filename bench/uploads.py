@@ -242,7 +242,8 @@ class Uploads:
             if found["errors_before"] or found["errors_during"]:
                 raise Failed(f"gig reads beside uploads failed: {found}")
             result["paces"][str(pace)] = found
-            say(f"  {pace} reads/s beside {len(stored)} uploads: p99 {found['p99_ms_before']:.2f} ms, during uploads {found['p99_ms_during']:.2f} ms")
+            say(f"  {pace} reads/s beside {len(stored)} uploads: p99 {found['p99_ms_before']:.2f} ms, during uploads "
+                f"{found['p99_ms_during']:.2f} ms")
         return result
 
     def serving(self) -> dict:

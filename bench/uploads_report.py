@@ -61,8 +61,8 @@ def markdown(run: dict | None) -> list[str]:
         "- Reads beside uploads are measured as those beside logins: from when each was to be sent, "
         + ("with" if run.get("autogroups") else "without") + " the kernel's autogroups; rounds with and without uploads take "
         "turns at being first. Pictures are made by threads that let all others go first (`SCHED_IDLE`), other programs too: on "
-        "a busy machine uploads stand still, and reads beside them look better than they are"
-        + ("; here all of it was put before the machine's other users (`--first`), with pictures behind the rest." if run.get("first")
+        "a busy machine uploads stand still, and the comparison says nothing"
+        + ("; here all of it was put before the machine's other users (`--first`), with pictures strictly behind the rest, a little more so than `SCHED_IDLE` is." if run.get("first")
            else " (`--first`)."),
         f"- nginx {serving['nginx_version']}: {serving['workers']} workers, as many as the server has threads, `sendfile`, "
         "`open_file_cache`, no access log. Hourz writes its line about each request. Both send the same bytes (compared "
