@@ -153,14 +153,15 @@ class Uploads:
         raise Failed("no picture of 100 KB came about")
 
     def go_first(self) -> None:
-        """Before the machine's other users, yet in the server's own order: its pool of pictures lets all others go first,
-        and so it still lets the server, its database and the loader."""
-        put_first(os.getpid(), self.server.process.pid)
+        """Before the machine's other users, yet in the server's own order: its threads of pictures, which are nice to the
+        others, stay behind the server, its database and the loader."""
         self.upload(self.photo)  # its threads say so when they first work
-        for task in pathlib.Path(f"/proc/{self.server.process.pid}/task").iterdir():
-            if os.sched_getscheduler(int(task.name)) == os.SCHED_IDLE:
-                os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
-                os.setpriority(os.PRIO_PROCESS, int(task.name), -20)
+        nice = [int(task.name) for task in pathlib.Path(f"/proc/{self.server.process.pid}/task").iterdir()
+                if os.getpriority(os.PRIO_PROCESS, int(task.name)) == 10]
+        put_first(os.getpid(), self.server.process.pid)
+        for task in nice:
+            os.sched_setscheduler(task, os.SCHED_OTHER, os.sched_param(0))
+            os.setpriority(os.PRIO_PROCESS, task, -20)
 
     # --- measuring --------------------------------------------------------------------------------------------------
 

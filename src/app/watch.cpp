@@ -1,7 +1,6 @@
 #include "app/watch.hpp"
 
 #include <dirent.h>
-#include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -87,8 +86,8 @@ void LedgerWatch::stop() {
 }
 
 void LedgerWatch::run() {
-  const sched_param none{};
-  static_cast<void>(sched_setscheduler(0, SCHED_IDLE, &none));
+  // Behind everybody, and yet not standing still beside a neighbour who is always busy, as SCHED_IDLE would.
+  static_cast<void>(setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 19));
   std::unique_lock lock(mutex_);
   while (!stopped_) {
     lock.unlock();

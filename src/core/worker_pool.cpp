@@ -1,6 +1,8 @@
 #include "core/worker_pool.hpp"
 
 #include <sched.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <thread>
@@ -38,6 +40,7 @@ void WorkerPool::settle_in() {
   settled = true;
   const sched_param none{};
   if (options_.yielding) sched_setscheduler(0, SCHED_IDLE, &none);
+  if (options_.niceness != 0) setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), options_.niceness);
   if (options_.on_thread) options_.on_thread();
 }
 

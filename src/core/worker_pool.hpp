@@ -31,6 +31,9 @@ class WorkerPool {
     /// Takes the processor only when nobody else wants it: being nice is not enough where the kernel groups processes
     /// by session, for it counts within a session only, and each of PostgreSQL's is one.
     bool yielding = false;
+    /// 0 to 19: how far behind the other threads of this server, where that is enough and standing still would be too
+    /// much: a pool that yields gets nothing at all beside anybody who is always busy.
+    int niceness = 0;
     std::function<void()> on_thread = {};  ///< called on each thread before its first work
     std::function<void()> on_quiet = {};   ///< called on a thread when nothing is left to do
   };

@@ -67,7 +67,7 @@ def seen(base, seeker, helper):
     with Socket(base, seeker.token) as socket:
         socket.ask("join_room", room_id=room["id"])
         wait_for(lambda: scrape(base).value("hourz_sockets_open") == 1, "the socket counts")
-    return wait_for(lambda: (now := scrape(base)).value("hourz_ledger_audited_timestamp_seconds") > 0 and now, "an audit")
+    return wait_for(lambda: (now := scrape(base)).value("hourz_ledger_audited_timestamp_seconds") > 0 and now, "an audit", 100)
 
 
 def test_conventions(seen):
