@@ -79,8 +79,9 @@ void copy_bytes(const fs::path& from, const fs::path& to) {
 }
 
 ObjectInfo info_of(std::string key, const struct stat& status) {
-  return {std::move(key), static_cast<std::uint64_t>(status.st_size),
-          std::chrono::system_clock::from_time_t(status.st_mtim.tv_sec)};
+  return {
+      std::move(key), static_cast<std::uint64_t>(status.st_size),
+      std::chrono::system_clock::from_time_t(status.st_mtim.tv_sec) + std::chrono::nanoseconds(status.st_mtim.tv_nsec)};
 }
 
 void list_folder(const fs::path& folder, const std::string& before, std::string_view prefix,

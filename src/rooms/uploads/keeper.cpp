@@ -37,6 +37,8 @@ const db::Query<SomeRow, SomeParameters> select_some{sql::some};
 constexpr std::size_t bite = 1000;
 constexpr auto sweep_every = std::chrono::hours(24);
 constexpr auto grace = std::chrono::hours(1);  ///< for what another server may have under way
+/// A file's time may lie this much before that of the clock: the kernel's moves by ticks.
+constexpr auto tick = std::chrono::milliseconds(50);
 
 /// What lies in the store: older than the limit and so no upload under way, and all of it. Sorted.
 struct Inventory {
@@ -51,7 +53,9 @@ void clear_incoming(const fs::path& folder, SystemTime limit) {
     struct stat status {};
     const fs::path& file = entry->path();
     if (file.filename() == "lock" || ::lstat(file.c_str(), &status) != 0) continue;
-    if (SystemTime::clock::from_time_t(status.st_mtim.tv_sec + 1) <= limit) ::unlink(file.c_str());
+    const SystemTime changed_at =
+        SystemTime::clock::from_time_t(status.st_mtim.tv_sec) + std::chrono::nanoseconds(status.st_mtim.tv_nsec);
+    if (changed_at + tick <= limit) ::unlink(file.c_str());
   }
 }
 
@@ -64,7 +68,7 @@ Inventory take_stock(storage::Store& store, Folder& folder) {
     const auto id = id_in_key(info.key);
     if (!id) return;
     (info.key == key_of(*id, Variant::picture) ? stock.pictures : stock.thumbnails).push_back(*id);
-    if (info.changed_at + std::chrono::seconds(1) <= stock.limit) stock.old.push_back(*id);
+    if (info.changed_at + tick <= stock.limit) stock.old.push_back(*id);
   });
   for (auto* ids : {&stock.old, &stock.pictures, &stock.thumbnails}) std::ranges::sort(*ids);
   stock.old.erase(std::unique(stock.old.begin(), stock.old.end()), stock.old.end());
