@@ -50,7 +50,7 @@ class Life:
         return self.set_status(who, "CANCELLED", None)
 
     def hold(self, who):
-        if who != "seeker" or self.gig not in ("ACCEPTED", "IN_PROGRESS") or self.money in ("HELD", "DISPUTED", "RELEASED"):
+        if who != "seeker" or self.gig not in ("ACCEPTED", "IN_PROGRESS") or self.money in ("HELD", "DISPUTED"):
             return False
         self.money, self.payee, self.is_split = "HELD", self.helper, False
         return True
