@@ -157,7 +157,7 @@ class Uploads:
         others, stay behind the server, its database and the loader."""
         self.upload(self.photo)  # its threads say so when they first work
         nice = [int(task.name) for task in pathlib.Path(f"/proc/{self.server.process.pid}/task").iterdir()
-                if os.getpriority(os.PRIO_PROCESS, int(task.name)) == 10]
+                if os.getpriority(os.PRIO_PROCESS, int(task.name)) == 19]
         put_first(os.getpid(), self.server.process.pid)
         for task in nice:
             os.sched_setscheduler(task, os.SCHED_OTHER, os.sched_param(0))

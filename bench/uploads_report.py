@@ -60,7 +60,7 @@ def markdown(run: dict | None) -> list[str]:
         "process (`VmHWM`) over what it held before.",
         "- Reads beside uploads are measured as those beside logins: from when each was to be sent, "
         + ("with" if run.get("autogroups") else "without") + " the kernel's autogroups; rounds with and without uploads take "
-        "turns at being first. Pictures are made by threads of nice 10, behind the server's others"
+        "turns at being first. Pictures are made by threads of nice 19, behind the server's others"
         + ("; here all of it was put before the machine's other users (`--first`), with pictures strictly behind the rest." if run.get("first")
            else "."),
         f"- nginx {serving['nginx_version']}: {serving['workers']} workers, as many as the server has threads, `sendfile`, "

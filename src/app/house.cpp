@@ -54,7 +54,7 @@ House::House(Config settings)
       image_work({.threads = static_cast<std::size_t>(config.image_threads),
                   .queue = static_cast<std::size_t>(config.image_queue),
                   .busy = "Too many pictures are waiting just now; try again in a moment.",
-                  .niceness = 10}),
+                  .niceness = 19}),
       post(mail::make_sender(config)),
       node(metrics),
       users{config, derive_key(config, "blur"), derive_key(config, "cursor:users"), gigs::share_a_gig,
