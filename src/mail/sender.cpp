@@ -6,8 +6,6 @@
 #include <unistd.h>
 
 #include <array>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -135,7 +133,7 @@ class Smtp final : public Sender {
   std::atomic<bool> stopping_{false};
 };
 
-boost::asio::awaitable<std::vector<Delivery>> send_all(Sender& sender, std::vector<Message> messages) {
+std::vector<Delivery> send_all(Sender& sender, const std::vector<Message>& messages) {
   std::vector<Delivery> deliveries;
   for (const Message& message : messages) {
     if (!deliveries.empty() && deliveries.back().outcome == Outcome::failed) {
@@ -150,7 +148,7 @@ boost::asio::awaitable<std::vector<Delivery>> send_all(Sender& sender, std::vect
       deliveries.push_back({Outcome::failed, error.what()});
     }
   }
-  co_return deliveries;
+  return deliveries;
 }
 
 }  // namespace
@@ -162,18 +160,18 @@ std::unique_ptr<Sender> make_sender(const Config& config) {
   return std::make_unique<Smtp>(config);
 }
 
-Post::Post(std::unique_ptr<Sender> sender) : sender_(std::move(sender)), thread_(1) {}
+Post::Post(std::unique_ptr<Sender> sender)
+    : sender_(std::move(sender)), thread_({.threads = 1, .queue = 16, .busy = "Too many mails are being sent."}) {}
 Post::~Post() { stop(); }
 
 boost::asio::awaitable<std::vector<Delivery>> Post::send(std::vector<Message> messages) {
-  co_return co_await boost::asio::co_spawn(thread_.get_executor(), send_all(*sender_, std::move(messages)),
-                                           boost::asio::use_awaitable);
+  co_return co_await thread_.run(
+      [sender = sender_.get(), all = std::move(messages)] { return send_all(*sender, all); });
 }
 
 void Post::stop() {
   sender_->stop();
   thread_.stop();
-  thread_.join();
 }
 
 }  // namespace hourz::mail

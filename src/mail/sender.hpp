@@ -5,12 +5,12 @@
 #pragma once
 #include <atomic>
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "core/config.hpp"
+#include "core/worker_pool.hpp"
 #include "mail/message.hpp"
 
 namespace hourz::mail {
@@ -46,6 +46,7 @@ class Post {
   Post& operator=(const Post&) = delete;
 
   /// In this order, an outcome each. After one that failed the others are not tried, and count as failed.
+  /// Throws Problem overloaded when too many wait.
   boost::asio::awaitable<std::vector<Delivery>> send(std::vector<Message> messages);
 
   /// Ends the thread. Before the io_contexts that callers run on go.
@@ -53,7 +54,7 @@ class Post {
 
  private:
   std::unique_ptr<Sender> sender_;
-  boost::asio::thread_pool thread_;
+  WorkerPool thread_;
 };
 
 }  // namespace hourz::mail

@@ -164,7 +164,7 @@ BOOST_DESCRIBE_STRUCT(AuditQuery, (), (admin_id, subject_id, action, limit, curs
 struct AuditPosition {
   std::optional<Uuid> admin_id, subject_id;
   std::optional<Text<1, 40>> action;
-  Uuid before_id = last_uuid();
+  Uuid before_id = http::last_uuid();
 };
 BOOST_DESCRIBE_STRUCT(AuditPosition, (), (admin_id, subject_id, action, before_id))
 
@@ -186,11 +186,8 @@ Awaitable<AuditLog> get_audit_log(Deps& deps, Call& call, Query<AuditQuery> quer
   if (at.action) wanted.action = at.action->value;
   auto rows = co_await db::all(call.db(), select_audit_log, wanted);
   AuditLog log;
-  if (rows.size() > limit) {
-    rows.resize(limit);
-    at.before_id = rows.back().id;
-    log.next_cursor = http::to_cursor(deps.cursor_key, call.user(), at);
-  }
+  log.next_cursor = http::cut_page(rows, limit, deps.cursor_key, call.user(), at,
+                                   [](AuditPosition& end, const AuditRow& last) { end.before_id = last.id; });
   for (AuditRow& row : rows) {
     log.entries.push_back(
         {row.id, row.admin_id, std::move(row.action), row.subject_id, {std::move(row.details)}, row.at});

@@ -237,7 +237,7 @@ BOOST_DESCRIBE_STRUCT(ReportsQuery, (), (status, limit, cursor))
 
 struct ReportsPosition {
   std::optional<Status> status;
-  Uuid before_id = last_uuid();
+  Uuid before_id = http::last_uuid();
 };
 BOOST_DESCRIBE_STRUCT(ReportsPosition, (), (status, before_id))
 
@@ -256,11 +256,8 @@ Awaitable<ReportList> get_reports(Deps& deps, Call& call, Query<ReportsQuery> qu
   const PageRow wanted{at.status, at.before_id, static_cast<std::int64_t>(limit) + 1};
   auto rows = co_await db::all(call.db(), select_reports, wanted);
   ReportList list;
-  if (rows.size() > limit) {
-    rows.resize(limit);
-    at.before_id = rows.back().id;
-    list.next_cursor = http::to_cursor(deps.cursor_key, call.user(), at);
-  }
+  list.next_cursor = http::cut_page(rows, limit, deps.cursor_key, call.user(), at,
+                                    [](ReportsPosition& end, const ReportRow& last) { end.before_id = last.id; });
   for (ReportRow& row : rows) list.reports.push_back(to_report(std::move(row)));
   co_return list;
 }

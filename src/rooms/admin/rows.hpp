@@ -6,10 +6,4 @@ namespace hourz::admin {
 
 void install_reports(http::Router& router, Deps& deps);
 
-constexpr Uuid last_uuid() {
-  Uuid id;
-  id.bytes.fill(0xff);
-  return id;
-}
-
 }  // namespace hourz::admin

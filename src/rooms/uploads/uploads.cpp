@@ -322,10 +322,8 @@ Awaitable<FileList> get_mine(Deps& deps, Call& call, Query<MineQuery> query) {
   }
   auto rows = co_await db::all(call.db(), select_mine, wanted);
   FileList list;
-  if (rows.size() > limit) {
-    rows.resize(limit);
-    list.next_cursor = http::to_cursor(deps.cursor_key, call.user(), MinePosition{wanted.category, rows.back().id});
-  }
+  list.next_cursor = http::cut_page(rows, limit, deps.cursor_key, call.user(), MinePosition{wanted.category, {}},
+                                    [](MinePosition& end, const ShownRow& last) { end.before_id = last.id; });
   for (ShownRow& row : rows) list.files.push_back(to_file(std::move(row)));
   co_return list;
 }
