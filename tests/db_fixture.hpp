@@ -83,10 +83,30 @@ class Cluster {
     server_ = 0;
   }
 
-  /// Stops or continues the server with all its processes.
+  /// Stops or continues the server with all its processes. When it returns after SIGSTOP every one of them stands
+  /// still: the postmaster first, since one that still runs may be starting a process that no list has yet.
   void signal_all(int signal) {
     kill(server_, signal);
-    for (const pid_t child : children()) kill(child, signal);
+    if (signal != SIGSTOP) {
+      for (const pid_t child : children()) kill(child, signal);
+      return;
+    }
+    const auto deadline = Clock::now() + 10s;
+    const auto pause = [&] {
+      if (Clock::now() > deadline) throw std::runtime_error("the server does not stand still");
+      poll(nullptr, 0, 1);
+    };
+    while (process(server_).state != 'T') pause();
+    for (bool still = false; !still;) {
+      still = true;
+      for (const pid_t child : children()) {
+        const char state = process(child).state;
+        if (state == 'T' || state == 'Z' || state == 0) continue;
+        kill(child, SIGSTOP);
+        still = false;
+      }
+      if (!still) pause();
+    }
   }
 
   std::string url() const { return "host=" + folder_ + " user=hourz dbname=postgres"; }
@@ -128,21 +148,30 @@ class Cluster {
     _exit(127);
   }
 
+  struct Process {
+    char state = 0;  ///< as /proc has it; 0: there is none
+    long parent = 0;
+  };
+
+  static Process process(pid_t pid) {
+    std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+    std::string line;
+    std::getline(stat, line);
+    Process found;
+    const auto after_name = line.rfind(')');
+    if (after_name != std::string::npos) {
+      std::sscanf(line.c_str() + after_name + 1, " %c %ld", &found.state, &found.parent);
+    }
+    return found;
+  }
+
   std::vector<pid_t> children() const {
     std::vector<pid_t> found;
     for (const auto& entry : fs::directory_iterator("/proc")) {
       const std::string name = entry.path().filename();
       if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-      std::ifstream stat(entry.path() / "stat");
-      std::string line;
-      std::getline(stat, line);
-      const auto after_name = line.rfind(')');
-      if (after_name == std::string::npos) continue;
-      char state = 0;
-      long parent = 0;
-      if (std::sscanf(line.c_str() + after_name + 1, " %c %ld", &state, &parent) == 2 && parent == server_) {
-        found.push_back(std::stoi(name));
-      }
+      const pid_t pid = std::stoi(name);
+      if (process(pid).parent == server_) found.push_back(pid);
     }
     return found;
   }
