@@ -5,6 +5,7 @@
 #include <array>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 
@@ -25,6 +26,9 @@ constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t read_bytes = 4096;           // what an idle connection keeps
 constexpr std::size_t body_step_bytes = 8 * 1024;  // a body's memory grows with what has arrived, not what is promised
 constexpr std::size_t stream_bytes = 64 * 1024;    // of a body that is taken piece by piece
+// For each of these, so 32 MiB a second: the body of a near client comes as fast as it is taken, and taking it all at
+// once leaves nothing of the cores to what others ask meanwhile.
+constexpr std::chrono::microseconds stream_pause = 2ms;
 constexpr std::size_t linger_bytes = 64 * 1024;
 constexpr auto linger_time = 1s;
 constexpr std::uint64_t mebibyte = 1024 * 1024;
@@ -221,6 +225,7 @@ class StreamedBody final : public http::BodyReader {
       if (!co_await send_all(session_)) give_up();
     }
     const auto most = static_cast<std::size_t>(std::min<std::uint64_t>(stream_bytes, left_));
+    co_await keep_pace();
     if (piece_.size() < most) piece_.resize(most);
     std::size_t have = std::min(most, session_.buffer.size());
     std::copy_n(session_.received().data(), have, piece_.data());
@@ -238,6 +243,7 @@ class StreamedBody final : public http::BodyReader {
       have = n;
     }
     left_ -= have;
+    next_ += stream_pause * static_cast<std::int64_t>(have) / static_cast<std::int64_t>(stream_bytes);
     co_return std::string_view(piece_).substr(0, have);
   }
 
@@ -245,6 +251,16 @@ class StreamedBody final : public http::BodyReader {
   bool gone() const { return gone_; }
 
  private:
+  asio::awaitable<void> keep_pace() {
+    const Clock::time_point now = Clock::now();
+    if (next_ <= now) {
+      next_ = now;
+      co_return;
+    }
+    asio::steady_timer timer(session_.socket.get_executor(), next_);
+    co_await timer.async_wait(as_result);
+  }
+
   [[noreturn]] void give_up() {
     gone_ = true;
     session_.disarm();
@@ -256,6 +272,7 @@ class StreamedBody final : public http::BodyReader {
   std::chrono::milliseconds time_left_;
   bool proceed_;
   bool gone_ = false;
+  Clock::time_point next_{};  ///< when the next piece may be taken
   std::string piece_;
 };
 

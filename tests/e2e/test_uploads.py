@@ -176,6 +176,13 @@ def test_ten_at_once_stay_small(server):
     assert len(someone.get("/api/upload/my-files").json["files"]) == 1
 
 
+def test_a_near_client_is_held_back(server):
+    """A body is taken at 32 MiB a second however fast it comes, so that others' requests do not wait for it."""
+    someone = Person(server.base)
+    answer = upload(someone, b"\xff\xd8\xff" + bytes(8 * MIB), 422)
+    assert answer.seconds > 0.22, answer.seconds
+
+
 def test_clients_that_go_leave_nothing(server):
     """U06: aborted at half."""
     someone = Person(server.base)
