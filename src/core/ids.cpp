@@ -2,6 +2,8 @@
 
 #include <sodium.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 
@@ -21,8 +23,16 @@ int hex_value(char c) {
 
 Uuid make_uuid() {
   thread_local std::uint64_t last_stamp = 0;
+  // The kernel is asked once for many ids: every request has one.
+  thread_local std::array<std::uint8_t, 512> random;
+  thread_local std::size_t used = random.size();
+  if (used == random.size()) {
+    randombytes_buf(random.data(), random.size());
+    used = 0;
+  }
   Uuid id;
-  randombytes_buf(id.bytes.data() + 8, 8);
+  std::copy_n(random.begin() + static_cast<std::ptrdiff_t>(used), 8, id.bytes.begin() + 8);
+  used += 8;
   const auto now = static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
           .count());

@@ -1,6 +1,7 @@
-// Log lines: one JSON object a line on standard error, written by a background thread (spdlog), so that a slow reader
-// of the log stops no request; what does not fit its queue is dropped, oldest first, and counted. A line has `time`,
-// `level` and `event` (a stable name) and the fields given. Values are escaped: nobody outside can forge a line.
+// Log lines: one JSON object a line on standard error, written by a background thread, so that a slow reader of the log
+// stops no request; what does not fit into 8 MiB of waiting lines is dropped and counted. Lines of level info appear
+// within 10 ms, others at once. A line has `time`, `level` and `event` (a stable name) and the fields given. Values are
+// escaped: nobody outside can forge a line.
 #pragma once
 #include <cstdint>
 #include <string>
