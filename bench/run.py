@@ -219,8 +219,7 @@ class Bench:
             values |= {"latitude": ":latitude", "longitude": ":longitude"}
         if name == "near":
             statement = "gigs.near_plain"
-            values |= {"radius_m": "5000", "candidates": str(CANDIDATES), "after_key": "-1",
-                       "after_id": "'00000000-0000-0000-0000-000000000000'::uuid"}
+            values |= {"candidates": str(CANDIDATES)}
         elif name == "post":
             statement = "gigs.create"
             values |= self.posted

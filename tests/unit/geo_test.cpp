@@ -157,12 +157,17 @@ TEST(Nearest, SettledMeansNothingNearerWasLeftBehind) {
     std::sort(world.begin(), world.end(), [](const auto& a, const auto& b) {
       return a.sphere_m != b.sphere_m ? a.sphere_m < b.sphere_m : a.id < b.id;
     });
+    const double radius_m = round % 3 == 0 ? 20'000 : far(random);
+    truth.erase(std::ranges::find_if(truth, [=](const auto& one) { return one.distance_m > radius_m; }), truth.end());
     const std::int64_t wanted = 1 + round % 30;
     std::int64_t asked = first_candidates(wanted);
     while (true) {
       std::vector<Candidate> rows(world.begin(), world.begin() + std::min<std::ptrdiff_t>(asked, 200));
-      if (settle_nearest(rows, asked, wanted)) {
-        for (std::size_t i = 0; i < static_cast<std::size_t>(wanted); ++i) ASSERT_EQ(rows[i].id, truth[i].id) << round;
+      if (settle_nearest(rows, asked, wanted, radius_m)) {
+        const auto whole = std::min(truth.size(), static_cast<std::size_t>(wanted));
+        ASSERT_GE(rows.size(), whole) << round;
+        for (std::size_t i = 0; i < whole; ++i) ASSERT_EQ(rows[i].id, truth[i].id) << round;
+        for (const Candidate& row : rows) ASSERT_LE(row.distance_m, radius_m);
         break;
       }
       ++unsettled;
@@ -174,10 +179,16 @@ TEST(Nearest, SettledMeansNothingNearerWasLeftBehind) {
 
 TEST(Nearest, FewAreSettledAtOnce) {
   std::vector<Candidate> none;
-  EXPECT_TRUE(settle_nearest(none, 10, 5));
+  EXPECT_TRUE(settle_nearest(none, 10, 5, 100));
   std::vector<Candidate> two{{2, 2, make_uuid()}, {3, 1, make_uuid()}};
-  EXPECT_TRUE(settle_nearest(two, 10, 5));
+  EXPECT_TRUE(settle_nearest(two, 10, 5, 100));
   EXPECT_EQ(two[0].distance_m, 1);
+  EXPECT_TRUE(settle_nearest(two, 10, 5, 1.5));
+  EXPECT_EQ(two.size(), 1U);
+  // Far away: nobody who was not fetched can be within the radius.
+  std::vector<Candidate> away{{200, 200, make_uuid()}, {300, 301, make_uuid()}};
+  EXPECT_TRUE(settle_nearest(away, 2, 5, 100));
+  EXPECT_TRUE(away.empty());
 }
 
 // --- lifecycle -------------------------------------------------------------------------------------------------------

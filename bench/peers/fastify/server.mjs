@@ -155,11 +155,11 @@ async function serve() {
     },
     async (request) => {
       const { latitude, longitude, radius_km, limit } = request.query;
-      const { rows } = await query('gigs.near_plain', {
-        latitude, longitude, viewer: request.caller, radius_m: radius_km * 1000, after_key: -1,
-        after_id: '00000000-0000-0000-0000-000000000000', candidates: limit + Number(process.env.SPARE ?? 7),
+      const { rows: candidates } = await query('gigs.near_plain', {
+        latitude, longitude, viewer: request.caller, candidates: limit + Number(process.env.SPARE ?? 7),
       });
-      // The index orders by the sphere; true distances settle it.
+      // The index orders by the sphere and knows no radius; true distances settle both.
+      const rows = candidates.filter((row) => row.distance_m <= radius_km * 1000);
       rows.sort((a, b) => a.distance_m - b.distance_m || (a.id < b.id ? -1 : 1));
       const last = rows[limit - 1];
       return {

@@ -17,6 +17,11 @@
   CROSS JOIN LATERAL (SELECT * FROM users WHERE id = g.seeker_id OFFSET 0) s
   LEFT JOIN LATERAL (SELECT * FROM users WHERE id = g.helper_id OFFSET 0) h ON true
 
+-- fragment: seeker_of
+  CROSS JOIN LATERAL (SELECT name, photo_url, reputation_score, total_reviews FROM users WHERE id = g.seeker_id OFFSET 0) s
+  CROSS JOIN (SELECT NULL::text AS name, NULL::text AS photo_url, NULL::double precision AS reputation_score,
+                     NULL::integer AS total_reviews) h
+
 -- fragment: people
   JOIN users s ON s.id = g.seeker_id LEFT JOIN users h ON h.id = g.helper_id
 
@@ -237,9 +242,9 @@ WHERE ((:as_seeker AND g.seeker_id = :viewer) OR (:as_helper AND g.helper_id = :
 -- nothing else: PostgreSQL 15 walks an index by distance only when distance is the whole order. A filter that hardly
 -- anything fits would walk to the end of the radius: a page looks at the next :walk gigs, and where it must stop short it
 -- says so with a cursor.
-SELECT @card@, g.sphere_m, g.distance_m FROM (
+SELECT @card@, g.distance_m FROM (
   SELECT * FROM (
-    SELECT g.*, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
+    SELECT g.*, ST_Distance(g.public_location, @point@) AS distance_m
     FROM gigs g
     WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m)
       AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)
@@ -247,18 +252,19 @@ SELECT @card@, g.sphere_m, g.distance_m FROM (
   WHERE @box@ AND @filters@ LIMIT :candidates) g @people_of@
 
 -- name: gigs.near_plain
--- The first page without filter or box, which most searches are: one distance less for each row.
-SELECT @card@, g.sphere_m, g.distance_m FROM (
-  SELECT g.*, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
+-- The first page without filter or box, which most searches are: the caller drops what lies beyond the radius, since a
+-- page's candidates are few, and an open gig has no helper.
+SELECT @card@, g.distance_m FROM (
+  SELECT g.*, ST_Distance(g.public_location, @point@) AS distance_m
   FROM gigs g
-  WHERE g.status = 'PENDING' AND ST_DWithin(g.public_location, @point@, :radius_m) AND @unmet@
-  ORDER BY g.public_location <-> @point@ LIMIT :candidates) g @people_of@
+  WHERE g.status = 'PENDING' AND @unmet@
+  ORDER BY g.public_location <-> @point@ LIMIT :candidates) g @seeker_of@
 
 -- name: gigs.near_other
 -- The same for gigs that are no longer open, on their own index.
-SELECT @card@, g.sphere_m, g.distance_m FROM (
+SELECT @card@, g.distance_m FROM (
   SELECT * FROM (
-    SELECT g.*, g.public_location <-> @point@ AS sphere_m, ST_Distance(g.public_location, @point@) AS distance_m
+    SELECT g.*, ST_Distance(g.public_location, @point@) AS distance_m
     FROM gigs g
     WHERE g.status <> 'PENDING' AND g.status = :status AND ST_DWithin(g.public_location, @point@, :radius_m)
       AND (ST_Distance(g.public_location, @point@), g.id) > (:after_key, :after_id)

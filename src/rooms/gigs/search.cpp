@@ -151,10 +151,10 @@ BOOST_DESCRIBE_STRUCT(Parameters, (),
 /// The few that the plainest search has: its statement runs thousands of times a second.
 struct PlainParameters {
   Uuid viewer;
-  double latitude = 0, longitude = 0, radius_m = 0;
+  double latitude = 0, longitude = 0;
   std::int64_t candidates = 0;
 };
-BOOST_DESCRIBE_STRUCT(PlainParameters, (), (viewer, latitude, longitude, radius_m, candidates))
+BOOST_DESCRIBE_STRUCT(PlainParameters, (), (viewer, latitude, longitude, candidates))
 
 /// Where a walk that looked at as many gigs as it may ended: the next page goes on from there.
 struct WalkEnd {
@@ -164,9 +164,9 @@ struct WalkEnd {
 BOOST_DESCRIBE_STRUCT(WalkEnd, (), (key, id))
 
 struct NearRow : CardRow {
-  double sphere_m, distance_m;
+  double distance_m;
 };
-BOOST_DESCRIBE_STRUCT(NearRow, (CardRow), (sphere_m, distance_m))
+BOOST_DESCRIBE_STRUCT(NearRow, (CardRow), (distance_m))
 
 struct SortedRow : CardRow {
   std::optional<double> distance_m;
@@ -324,12 +324,12 @@ Awaitable<std::optional<std::vector<NearRow>>> nearest(db::Executor& db, Paramet
   for (p.candidates = first_candidates(p.page); p.candidates < few; p.candidates *= 4) {
     std::vector<NearRow> rows;
     if (p.is_plain() && p.after_key < 0) {
-      const PlainParameters few_of_p{p.viewer, p.latitude, p.longitude, p.radius_m, p.candidates};
+      const PlainParameters few_of_p{p.viewer, p.latitude, p.longitude, p.candidates};
       rows = co_await db::all(db, select_near_plain, few_of_p);
     } else {
       rows = co_await db::all(db, p.status == Status::PENDING ? select_near : select_near_other, p);
     }
-    if (settle_nearest(rows, p.candidates, p.page)) co_return std::move(rows);
+    if (settle_nearest(rows, p.candidates, p.page, p.radius_m)) co_return std::move(rows);
     farthest_m = rows.back().distance_m;
   }
   p.radius_m = std::min(p.radius_m, farthest_m * 1.01 + 1);

@@ -87,9 +87,9 @@ struct ProfileRow : ShownRow {
 BOOST_DESCRIBE_STRUCT(ProfileRow, (ShownRow), (phone_number, line_id, other_contact))
 
 struct NearRow : ShownRow {
-  double sphere_m, distance_m;
+  double distance_m;
 };
-BOOST_DESCRIBE_STRUCT(NearRow, (ShownRow), (sphere_m, distance_m))
+BOOST_DESCRIBE_STRUCT(NearRow, (ShownRow), (distance_m))
 
 PublicUser to_public(ShownRow&& row) {
   PublicUser user;
@@ -391,7 +391,7 @@ Awaitable<UserList> get_nearby(Deps& deps, Call& call, Query<NearbyQuery> query)
   std::vector<NearRow> rows;
   while (true) {
     rows = co_await db::all(call.db(), at.only_available ? select_near_available : select_near, parameters);
-    if (settle_nearest(rows, parameters.candidates, limit + 1)) break;
+    if (settle_nearest(rows, parameters.candidates, limit + 1, parameters.radius_m)) break;
     parameters.candidates *= 4;
   }
   UserList list;

@@ -68,8 +68,8 @@ SELECT @own@ FROM u
 
 -- name: users.near
 -- Helpers by distance on the sphere, which the index knows; the caller settles the order by true distance.
-SELECT @shown@, u.sphere_m, u.distance_m FROM (
-  SELECT u.*, u.public_location <-> @point@ AS sphere_m, ST_Distance(u.public_location, @point@) AS distance_m
+SELECT @shown@, u.distance_m FROM (
+  SELECT u.*, ST_Distance(u.public_location, @point@) AS distance_m
   FROM users u
   WHERE u.public_location IS NOT NULL AND u.id <> :caller AND u.suspended_at IS NULL
     AND ST_DWithin(u.public_location, @point@, :radius_m) AND @unmet@
@@ -78,8 +78,8 @@ SELECT @shown@, u.sphere_m, u.distance_m FROM (
 
 -- name: users.near_available
 -- As users.near, on the smaller index of those switched on.
-SELECT @shown@, u.sphere_m, u.distance_m FROM (
-  SELECT u.*, u.public_location <-> @point@ AS sphere_m, ST_Distance(u.public_location, @point@) AS distance_m
+SELECT @shown@, u.distance_m FROM (
+  SELECT u.*, ST_Distance(u.public_location, @point@) AS distance_m
   FROM users u
   WHERE u.is_available AND u.id <> :caller AND u.suspended_at IS NULL
     AND ST_DWithin(u.public_location, @point@, :radius_m) AND @unmet@
