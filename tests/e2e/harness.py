@@ -482,9 +482,11 @@ class Answer:
 class Client:
     """One keep-alive connection. Every answer is held against the document unless `check` is off."""
 
-    def __init__(self, base, token=None, check=True, timeout_s=30):
+    def __init__(self, base, token=None, check=True, timeout_s=30, source=None):
+        """`source`: the address to come from, another one of the loopback's."""
         parts = urlsplit(base)
-        self.connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+        self.connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s,
+                                                     source_address=source and (source, 0))
         self.base, self.token, self.check = base, token, check
 
     def __enter__(self):

@@ -6,43 +6,15 @@ import asyncio
 import contextlib
 import json
 import os
-import secrets
 import shutil
 import signal
-import socket
-import subprocess
 import time
 
 import harness
 import pytest
 from chatters import SECONDS, LOST, Crowd, Device, client_of, connect, frame_of, make_rooms, pause, say, two_people, until
-from harness import Server, free_port, gig, quantile, scratch, slack, wait_for
-
-
-class Redis:
-    """A server of the test's own on the loopback, behind a password, which stores nothing."""
-
-    def __init__(self, folder):
-        self.folder, self.port, self.process = folder, free_port(), None
-        self.password = secrets.token_hex(8)
-        self.url = f"redis://:{self.password}@127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self):
-        self.process = subprocess.Popen(
-            ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no", "--dir",
-             self.folder, "--logfile", f"{self.folder}/redis.log", "--requirepass", self.password])
-        wait_for(self.answers, "Redis answers")
-
-    def answers(self):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 5) as peer:
-            peer.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())
-            return b"+OK" in peer.recv(100)
-        return False
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
+from harness import Server, gig, quantile, scratch, slack, wait_for
+from redis_server import Redis
 
 
 @contextlib.contextmanager
