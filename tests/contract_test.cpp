@@ -59,6 +59,12 @@ TEST_F(Contract, EveryEndpointIsInTheDocumentAndTheReverse) {
     std::string method(http::to_text(one->endpoint->method));
     for (char& c : method) c = static_cast<char>(std::tolower(c));
     bound.insert(method + " " + std::string(one->endpoint->path));
+    // Whatever may be refused for want of room says so.
+    if (one->endpoint->rate == http::RateClass::standard) {
+      const auto& answers = document.at("paths").at(one->endpoint->path).at(method).at("responses");
+      const auto words = json::value_to<std::string>(answers.at("503").at("description"));
+      EXPECT_NE(words.find("`overloaded`"), std::string::npos) << one->endpoint->name;
+    }
     if (one->endpoint->method == Method::put) bound.insert("patch " + std::string(one->endpoint->path));
   }
   EXPECT_EQ(declared, bound);
@@ -143,10 +149,13 @@ TEST_F(Contract, WithoutAGoodTokenNothingIsToBeHad) {
 
 /// The safe fields, each once, and those that let a listed page read the answer.
 void expect_dressed(const Answer& answer, const std::string& what, bool listed) {
-  const std::pair<const char*, const char*> safe[] = {
-      {"X-Content-Type-Options", "nosniff"}, {"Referrer-Policy", "no-referrer"},
-      {"X-Frame-Options", "DENY"},           {"Content-Security-Policy", "default-src 'none'"},
-      {"Cross-Origin-Resource-Policy", ""},  {"Cache-Control", ""}};
+  const std::pair<const char*, const char*> safe[] = {{"X-Content-Type-Options", "nosniff"},
+                                                      {"Referrer-Policy", "no-referrer"},
+                                                      {"X-Frame-Options", "DENY"},
+                                                      {"Content-Security-Policy", "default-src 'none'"},
+                                                      {"Cross-Origin-Resource-Policy", ""},
+                                                      {"Cache-Control", ""},
+                                                      {"Permissions-Policy", "accelerometer=()"}};
   for (const auto& [name, value] : safe) {
     EXPECT_NE(answer.header(name), "") << what << ": " << name;
     EXPECT_TRUE(answer.header(name).starts_with(value)) << what << ": " << name;

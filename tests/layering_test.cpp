@@ -1,5 +1,5 @@
-// The arrows of docs/architecture.md, held against every #include: core <- reflect <- {db, storage, mail, http} <-
-// realtime
+// The arrows of docs/architecture.md, held against every #include: core <- reflect <- {db, redis, storage, mail, http}
+// <- realtime
 // <- rooms <- app, {http, realtime} <- net <- app, Beast in src/net alone, and between rooms users < {auth, buddies,
 // uploads, chat} < gigs < {alerts, reviews, payments} by their faces only.
 #include <gtest/gtest.h>
@@ -53,10 +53,11 @@ TEST(Layering, FoldersIncludeOnlyWhatLiesBelow) {
       {"core", {"core"}},
       {"reflect", {"core", "reflect"}},
       {"db", {"core", "db"}},
+      {"redis", {"core", "redis"}},
       {"storage", {"core", "storage"}},
       {"mail", {"core", "mail"}},
-      {"http", {"core", "reflect", "db", "http"}},
-      {"realtime", {"core", "reflect", "db", "http", "realtime"}},
+      {"http", {"core", "reflect", "db", "redis", "http"}},
+      {"realtime", {"core", "reflect", "db", "redis", "http", "realtime"}},
       {"net", {"core", "http", "realtime", "net"}},
       {"demo", {"core", "demo"}},
       {"rooms", {"core", "reflect", "db", "storage", "mail", "http", "realtime", "rooms"}},

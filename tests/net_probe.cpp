@@ -150,6 +150,7 @@ class Probe final : public http::Service {
   http::Response refuse(int status, std::string_view detail, std::string_view) override {
     return problem(status, detail);
   }
+  http::Response turn_away() override { return problem(503, "No room."); }
 };
 
 // ---- WebSockets -----------------------------------------------------------------------------------------------------

@@ -281,6 +281,43 @@ TEST_F(Pipeline, EveryAnswerCarriesItsSafeHeaders) {
   EXPECT_EQ(world().get("/docs", {}, {{"if-none-match", docs.header("ETag")}}).status, 304);
 }
 
+TEST_F(Pipeline, WhatIsTooMuchIsRefusedAtOnceAndHasNoEffect) {
+  world().restart([](Config& config) { config.overload_target_ms = 200; });
+  const Person ann = world().person();
+  for (const Method method : {Method::get, Method::post}) {
+    std::vector<Ask> asks;
+    for (int i = 0; i < 600; ++i) {
+      Ask ask{method, method == Method::get ? "/api/users/me" : "/api/gigs"};
+      if (method == Method::post) ask.body = World::gig_body();
+      ask.token = ann.token;
+      asks.push_back(std::move(ask));
+    }
+    asks.push_back({Method::get, "/health/live"});
+    const auto answers = world().send_all(std::move(asks));
+    std::size_t done = 0, refused = 0;
+    for (const Answer& answer : answers) {
+      if (answer.status != 503) {
+        EXPECT_LT(answer.status, 300);
+        ++done;
+        continue;
+      }
+      ++refused;
+      EXPECT_EQ(answer.code(), "overloaded");
+      EXPECT_EQ(answer.header("Retry-After"), "1");
+      EXPECT_EQ(answer.header("Content-Type"), "application/problem+json");
+    }
+    EXPECT_GE(done, http::Workload::first);
+    EXPECT_GT(refused, 0);
+    EXPECT_EQ(answers.back().status, 200);  // health is not refused
+    if (method == Method::post) {
+      EXPECT_EQ(world().sql("SELECT count(*)::text FROM gigs WHERE seeker_id = $1::uuid", {to_string(ann.id)}),
+                std::to_string(done - 1));
+    }
+  }
+  EXPECT_EQ(world().get("/api/users/me", ann.token).status, 200);
+  world().restart();
+}
+
 TEST_F(Pipeline, HealthMetricsAndDocuments) {
   EXPECT_EQ(world().get("/health/live").string_at("/status"), "ok");
   EXPECT_EQ(world().get("/health/ready").status, 200);

@@ -46,6 +46,7 @@ House::House(Config settings)
     : config(std::move(settings)),
       limiter(config),
       perimeter(config),
+      sharing_news(metrics),
       tokens(config),
       hasher(cost_of(config), static_cast<std::size_t>(config.hash_threads),
              static_cast<std::size_t>(config.hash_queue)),
@@ -76,8 +77,13 @@ House::House(Config settings)
       admin{derive_key(config, "cursor:admin"), auth},
       account{auth},
       system{metrics, {}, {}, {}, {}, {}, {}, {}, {}},
-      parts{
-          router, metrics, perimeter, derive_key(config, "idempotency"), constraint_errors(), [this] { node.wake(); }},
+      parts{router,
+            metrics,
+            perimeter,
+            derive_key(config, "idempotency"),
+            constraint_errors(),
+            std::chrono::milliseconds(config.overload_target_ms),
+            [this] { node.wake(); }},
       gateway_parts(config, metrics, perimeter, node, parts.constraint_errors) {
   install_system(router, system);
   auth::install(router, auth);
@@ -139,7 +145,10 @@ std::string House::errors() {
 Desk::Desk(House& house, boost::asio::io_context& io, const db::Options& options)
     : database(io, options),
       authenticator(house.tokens, house.revocations),
-      gate(house.limiter),
+      shared_rate(house.config.redis_url.empty() || !house.limiter.enabled()
+                      ? nullptr
+                      : std::make_unique<http::SharedRate>(io, house.config.redis_url, house.sharing_news)),
+      gate(house.limiter, shared_rate.get()),
       pipeline(house.parts, database, authenticator, gate),
       shard(house.node.attach(io, hub)),
       floor(house.chat_parts, io, shard),

@@ -52,6 +52,7 @@ class House {
   Metrics metrics;
   http::RateLimiter limiter;
   http::Perimeter perimeter;
+  http::SharingNews sharing_news;
   auth::Tokens tokens;
   auth::Hasher hasher;
   std::unique_ptr<storage::Store> store;
@@ -93,6 +94,7 @@ struct Desk {
   Desk(House& house, boost::asio::io_context& io, const db::Options& options);
   db::Client database;
   auth::SessionAuthenticator authenticator;
+  std::unique_ptr<http::SharedRate> shared_rate;  ///< null where this server counts for itself
   http::RateGate gate;
   http::Pipeline pipeline;
   realtime::Hub hub;

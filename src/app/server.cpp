@@ -178,6 +178,14 @@ struct Server::State {
                                                  database_options(house.config, url, static_cast<int>(shards.size())))
                    : realtime::make_redis_bus(first.io, house.config.redis_url);
     house.node.start(first.desk->database, std::move(bus));
+    for (const auto& shard : shards) {
+      if (!shard->desk->shared_rate) continue;
+      boost::asio::post(shard->io, [shared = shard->desk->shared_rate.get()] { shared->start(); });
+    }
+    if (house.limiter.enabled() && house.config.redis_url.empty()) {
+      log::Line(log::Level::info, "rate_limit.alone")
+          .with("cause", "HOURZ_REDIS_URL is not set: each server counts for itself");
+    }
   }
 
   House house;
@@ -239,6 +247,7 @@ void Server::stop() {
   boost::asio::post(state.shards.front()->io, [node = &state.house.node] { node->stop(); });
   for (const auto& shard : state.shards) {
     boost::asio::post(shard->io, [desk = shard->desk.get(), io = &shard->io] {
+      if (desk->shared_rate) desk->shared_rate->stop();
       desk->database.stop();
       stop_after(*io, 16);
     });

@@ -69,8 +69,8 @@ Setting url(std::string_view variable, std::string Config::*member, std::string_
 
 Setting redis_url_setting() {
   Setting setting = url("HOURZ_REDIS_URL", &Config::redis_url,
-                        "redis://[:password@]host[:port][/database] to carry what servers tell each other; empty: the "
-                        "database carries it");
+                        "redis://[:password@]host[:port][/database] to carry what servers tell each other and to "
+                        "share rate limits; empty: the database carries it, and each server counts for itself");
   setting.parse = [](Config& config, std::string_view value) -> std::optional<std::string> {
     config.redis_url = value;
     if (value.empty() || value.starts_with("redis://")) return {};
@@ -349,7 +349,11 @@ const std::vector<Setting>& table() {
       number("HOURZ_HSTS_S", &Config::hsts_s, 0, 63'072'000,
              "seconds of Strict-Transport-Security, for servers reached by TLS alone; 0: the field is not sent"),
       number("HOURZ_SOCKETS_PER_USER", &Config::sockets_per_user, 1, 100'000, "open sockets of one account at most"),
-      number("HOURZ_MAX_CONNECTIONS", &Config::max_connections, 1, 1'000'000, "open client connections at most"),
+      number(
+          "HOURZ_OVERLOAD_TARGET_MS", &Config::overload_target_ms, 0, 10'000,
+          "milliseconds: when even the quickest of many requests take longer, new ones are refused with 503; 0: never"),
+      number("HOURZ_MAX_CONNECTIONS", &Config::max_connections, 1, 1'000'000,
+             "open client connections at most; past it new ones are told 503"),
       number("HOURZ_IDLE_TIMEOUT_MS", &Config::idle_timeout_ms, 10, 3'600'000,
              "milliseconds that a connection may wait between two requests"),
       number("HOURZ_HEADER_TIMEOUT_MS", &Config::header_timeout_ms, 10, 3'600'000,

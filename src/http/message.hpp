@@ -95,10 +95,13 @@ class Service {
   /// The same for an endpoint that takes its body piece by piece. `body` may be left unread.
   virtual boost::asio::awaitable<Response> respond_streamed(std::unique_ptr<Admission> admission, BodyReader& body) = 0;
 
-  /// The answer to a request that broke HTTP itself, as 400, 408, 411, 414, 417, 421, 431 or 501; the session closes
-  /// after it.
+  /// The answer to a request that broke HTTP itself, as 400, 408, 411, 414, 417, 421, 431, 501 or 503; the
+  /// session closes after it.
   /// `origin` is that of the request's page, as far as it could be read.
   virtual Response refuse(int status, std::string_view detail, std::string_view origin) = 0;
+
+  /// What one connection too many is told before a byte of it is read.
+  virtual Response turn_away() = 0;
 };
 
 }  // namespace hourz::http

@@ -126,6 +126,7 @@ std::vector<ErrorCode> errors_of(const Bound& bound) {
   add(ErrorCode::service_unavailable);
   add(ErrorCode::internal_error);
   if (endpoint.rate != RateClass::none) add(ErrorCode::rate_limited);
+  if (endpoint.rate == RateClass::standard) add(ErrorCode::overloaded);  // see Pipeline::workload_of
   if (endpoint.access != Access::anyone) {
     add(ErrorCode::unauthenticated);
     add(ErrorCode::token_invalid);

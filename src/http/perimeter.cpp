@@ -17,6 +17,13 @@ constexpr std::string_view exposed =
 constexpr std::string_view request_fields =
     "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, If-Range, Range, X-Request-Id";
 constexpr std::string_view preflight_lasts_s = "600";
+/// There is no word for "nothing at all", so what asks for leave is named: a document of ours may use none of it.
+constexpr std::string_view no_permissions =
+    "accelerometer=(), autoplay=(), bluetooth=(), camera=(), clipboard-read=(), clipboard-write=(), "
+    "display-capture=(), encrypted-media=(), fullscreen=(), gamepad=(), geolocation=(), gyroscope=(), hid=(), "
+    "idle-detection=(), local-fonts=(), magnetometer=(), microphone=(), midi=(), payment=(), picture-in-picture=(), "
+    "publickey-credentials-create=(), publickey-credentials-get=(), screen-wake-lock=(), serial=(), storage-access=(), "
+    "usb=(), web-share=(), window-management=(), xr-spatial-tracking=()";
 
 /// `203.0.113.7`, `203.0.113.7:4711`, `2001:db8::1`, `[2001:db8::1]:4711`.
 std::optional<AddressBytes> hop_of(std::string_view item) {
@@ -46,7 +53,10 @@ Perimeter::Perimeter(const Config& config) : proxies_(Networks::parse(config.tru
         "X-Content-Type-Options: nosniff\r\n"
         "Referrer-Policy: no-referrer\r\n"
         "X-Frame-Options: DENY\r\n"
-        "Vary: Origin\r\n";
+        "Vary: Origin\r\n"
+        "Permissions-Policy: ";
+    fields += no_permissions;
+    fields += "\r\n";
     if ((own & policy) == 0) fields += "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n";
     if ((own & sharing) == 0) fields += "Cross-Origin-Resource-Policy: same-origin\r\n";
     if ((own & caching) == 0) {

@@ -79,14 +79,37 @@ struct Pipeline::Ticket : Admission {
   std::string_view unread_origin;  ///< of a request that no head was made of
   Clock::time_point start = Clock::now();
   std::string cause;  ///< of a 5xx, for the log alone
+  bool shed = false;  ///< refused for want of room, of which one line a second is enough
 
   std::string_view origin() const { return unread_origin.empty() ? origin_of(head) : unread_origin; }
 };
+
+namespace {
+
+/// What comes by the thousand is told of once a second.
+class Rarely {
+ public:
+  /// Counts one more; gives how many there were since the last line when it is time for another, else 0.
+  std::int64_t tell(Clock::time_point now) {
+    ++unsaid_;
+    if (now - said_ < std::chrono::seconds(1)) return 0;
+    said_ = now;
+    return std::exchange(unsaid_, 0);
+  }
+
+ private:
+  std::int64_t unsaid_ = 0;
+  Clock::time_point said_{};
+};
+
+}  // namespace
 
 /// Counters by endpoint and status, found once and kept by this shard.
 struct Pipeline::Meters {
   std::map<std::pair<const Endpoint*, int>, prometheus::Counter*> requests;
   std::map<const Endpoint*, prometheus::Histogram*> latency;
+  prometheus::Counter* shed = nullptr;
+  Rarely shed_lines, turned_away;
 };
 
 Pipeline::Pipeline(PipelineParts& parts, db::Client& database, Authenticator& authenticator, RateGate& gate)
@@ -94,7 +117,11 @@ Pipeline::Pipeline(PipelineParts& parts, db::Client& database, Authenticator& au
       database_(database),
       authenticator_(authenticator),
       gate_(gate),
-      meters_(std::make_unique<Meters>()) {}
+      reads_(parts.overload_target),
+      changes_(parts.overload_target),
+      meters_(std::make_unique<Meters>()) {
+  meters_->shed = &parts.metrics.counter("hourz_http_requests_shed_total", "Requests refused because of overload.");
+}
 
 Pipeline::~Pipeline() = default;
 
@@ -170,6 +197,21 @@ Response Pipeline::refuse(int status, std::string_view detail, std::string_view 
   return response;
 }
 
+Response Pipeline::turn_away() {
+  Ticket ticket;
+  ticket.shed = true;
+  ticket.request_id = to_string(make_uuid());
+  if (const auto count = meters_->turned_away.tell(ticket.start)) {
+    log::Line(log::Level::warn, "connections.refused").with("connections", count);
+  }
+  Response response =
+      to_response(Problem(ErrorCode::overloaded, "There are as many connections as there may be.").retry_after(1),
+                  ticket.request_id);
+  response.close = true;
+  conclude(ticket, response);
+  return response;
+}
+
 void Pipeline::conclude(Ticket& ticket, Response& response) {
   const auto elapsed = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - ticket.start);
   const Endpoint* endpoint = ticket.bound != nullptr ? ticket.bound->endpoint : nullptr;
@@ -194,7 +236,7 @@ void Pipeline::conclude(Ticket& ticket, Response& response) {
   // 501 is the client's doing: a method that does not exist.
   const bool ours = response.status >= 500 && response.status != 501;
   const auto level = ours ? log::Level::error : quiet ? log::Level::debug : log::Level::info;
-  if (!log::enabled(level)) return;
+  if (ticket.shed || !log::enabled(level)) return;
   log::Line line(level, "request");
   line.with("endpoint", name)
       .with("method", ticket.head.method_text)
@@ -204,6 +246,25 @@ void Pipeline::conclude(Ticket& ticket, Response& response) {
       .with("ip", ticket.head.peer);
   if (ticket.caller) line.with("user_id", to_string(ticket.caller->user_id));
   if (!ticket.cause.empty()) line.with("cause", ticket.cause);
+}
+
+/// Passwords and uploads wait in queues of their own; health and documents are for those who look after an overload.
+Workload* Pipeline::workload_of(const Endpoint& endpoint) {
+  if (endpoint.rate != RateClass::standard) return nullptr;
+  return endpoint.effect == Effect::read ? &reads_ : &changes_;
+}
+
+/// The refusal of a request for want of room; one line a second tells of all of them.
+Response Pipeline::shed(Ticket& ticket) {
+  ticket.shed = true;
+  meters_->shed->Increment();
+  if (const auto count = meters_->shed_lines.tell(ticket.start)) {
+    log::Line(log::Level::warn, "overload.shed")
+        .with("requests", count)
+        .with("reads_bound", static_cast<std::int64_t>(reads_.bound()))
+        .with("changes_bound", static_cast<std::int64_t>(changes_.bound()));
+  }
+  return to_response(Problem(ErrorCode::overloaded).retry_after(1), ticket.request_id);
 }
 
 Awaitable<void> Pipeline::identify(Ticket& ticket) {
@@ -268,6 +329,13 @@ Awaitable<Admitted> Pipeline::admit(RequestHead head) {
       ticket->path_parameters = std::move(match.path_parameters);
       admitted.body_limit = match.bound->endpoint->body_limit;
       admitted.streamed = match.bound->takes_upload;
+      // As cheaply as it can be done: before caller, quota and body are looked at.
+      const Workload* const load = workload_of(*match.bound->endpoint);
+      if (load != nullptr && !load->has_room()) {
+        admitted.refusal = shed(*ticket);
+        conclude(*ticket, *admitted.refusal);
+        co_return admitted;
+      }
       co_await authorize(*ticket);
       if (ticket->head.content_length.value_or(0) > admitted.body_limit) {
         throw Problem(ErrorCode::body_too_large,
@@ -417,6 +485,21 @@ Awaitable<Response> Pipeline::respond_streamed(std::unique_ptr<Admission> admiss
 
 Awaitable<Response> Pipeline::answer(std::unique_ptr<Admission> admission, std::string body, BodyReader* reader) {
   auto& ticket = static_cast<Ticket&>(*admission);
+  Workload* const load = workload_of(*ticket.bound->endpoint);
+  if (load == nullptr) co_return co_await work(ticket, std::move(body), reader);
+  if (!load->has_room()) {  // it was taken while the token was read, or the body
+    Response refusal = shed(ticket);
+    conclude(ticket, refusal);
+    co_return refusal;
+  }
+  const auto since = Clock::now();
+  load->begin();
+  Response response = co_await work(ticket, std::move(body), reader);
+  load->end(since, Clock::now());
+  co_return response;
+}
+
+Awaitable<Response> Pipeline::work(Ticket& ticket, std::string body, BodyReader* reader) {
   Response response;
   for (int tries = 1;; ++tries) {
     // A call is made anew for each try: nothing of a failed one is left in it.

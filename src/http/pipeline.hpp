@@ -12,6 +12,7 @@
 #include "http/perimeter.hpp"
 #include "http/rate_gate.hpp"
 #include "http/router.hpp"
+#include "http/workload.hpp"
 
 namespace hourz::http {
 
@@ -37,7 +38,8 @@ struct PipelineParts {
   const Perimeter& perimeter;
   std::string fingerprint_key;  ///< for idempotency fingerprints
   ConstraintErrors constraint_errors;
-  std::function<void()> changed;  ///< called after every commit, if set: others may have to hear of it
+  std::chrono::milliseconds overload_target{};  ///< see http/workload.hpp
+  std::function<void()> changed;                ///< called after every commit, if set: others may have to hear of it
 };
 
 class Pipeline final : public Service {
@@ -49,6 +51,7 @@ class Pipeline final : public Service {
   Awaitable<Response> respond(std::unique_ptr<Admission> admission, std::string body) override;
   Awaitable<Response> respond_streamed(std::unique_ptr<Admission> admission, BodyReader& body) override;
   Response refuse(int status, std::string_view detail, std::string_view origin) override;
+  Response turn_away() override;
 
   /// Both steps: for tests, which have no sessions.
   Awaitable<Response> handle(RequestHead head, std::string body);
@@ -61,11 +64,16 @@ class Pipeline final : public Service {
   Awaitable<void> attempt(Ticket& ticket, Call& call);
   Awaitable<void> attempt_with_key(Ticket& ticket, Call& call, std::string_view key);
   void conclude(Ticket& ticket, Response& response);
+  Workload* workload_of(const Endpoint& endpoint);
+  Response shed(Ticket& ticket);
+  Awaitable<Response> work(Ticket& ticket, std::string body, BodyReader* reader);
 
   PipelineParts& parts_;
   db::Client& database_;
   Authenticator& authenticator_;
   RateGate& gate_;
+  Workload reads_;
+  Workload changes_;
   struct Meters;
   std::unique_ptr<Meters> meters_;
 };

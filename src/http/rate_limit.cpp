@@ -76,6 +76,7 @@ RateVerdict RateLimiter::peek(const RateKey& key, Stamp now) { return judge(key,
 
 RateVerdict RateLimiter::learn(const RateKey& key, bool allowed, nanoseconds owed, Stamp now) {
   const std::int64_t due_ns = (since_epoch(now) + owed).count();
+  nanoseconds most = owed;
   {
     const std::lock_guard lock(stripe_of(key).mutex);
     Cell& cell = cell_of(key);
@@ -85,8 +86,10 @@ RateVerdict RateLimiter::learn(const RateKey& key, bool allowed, nanoseconds owe
     } else {
       cell.due_ns = std::max(cell.due_ns, due_ns);
     }
+    most = nanoseconds(cell.due_ns) - since_epoch(now);
   }
-  return verdict(rule_of(key.rate), allowed, owed);
+  // What is said is what the caller meets here: the larger debt.
+  return verdict(rule_of(key.rate), allowed, most);
 }
 
 }  // namespace hourz::http

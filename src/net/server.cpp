@@ -25,6 +25,7 @@ constexpr auto tick_interval = 100ms;
 constexpr auto accept_pause = 100ms;
 constexpr auto drain_poll = 5ms;
 constexpr std::size_t flush_step = 128;
+constexpr std::int64_t most_turned_away = 64;  // at once; those past it are closed without a word
 
 /// A peer that went before it was accepted; the next one may be fine. All else (no descriptors, no memory) lasts for a
 /// while, and asking again at once would only burn the processor.
@@ -184,7 +185,13 @@ asio::awaitable<void> Server::State::accept(std::shared_ptr<State> self) {
     common.accepted.fetch_add(1, std::memory_order_relaxed);
     if (common.open.load() >= static_cast<std::int64_t>(common.limits.connections)) {
       common.refused.fetch_add(1, std::memory_order_relaxed);
-      continue;  // closes it
+      if (common.turned_away.load() >= most_turned_away) continue;  // closes it
+      try {
+        asio::co_spawn(shard->executor, turn_away(shard, std::move(socket)), asio::detached);
+      } catch (const std::bad_alloc&) {
+        common.accept_errors.fetch_add(1, std::memory_order_relaxed);
+      }
+      continue;
     }
     try {
       asio::co_spawn(shard->executor, serve(shard, std::move(socket), Slot(self->common)), asio::detached);

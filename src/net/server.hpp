@@ -23,7 +23,7 @@ namespace hourz::net {
 struct Limits {
   std::size_t header_bytes = 8192;  ///< start line and fields together
   std::size_t header_fields = 100;
-  std::size_t connections = 10'000;                  ///< past which new ones are closed at once
+  std::size_t connections = 10'000;                  ///< past which new ones are told 503 and closed
   std::uint32_t requests_per_connection = 100'000;   ///< then `Connection: close`
   std::chrono::milliseconds idle_timeout{60'000};    ///< between two requests
   std::chrono::milliseconds header_timeout{10'000};  ///< from a head's first byte to its last

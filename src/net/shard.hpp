@@ -35,11 +35,13 @@ struct Common {
   std::atomic<std::uint64_t> accept_errors = 0;
   std::atomic<std::uint64_t> bad_requests = 0;
   std::atomic<std::int64_t> open = 0;
+  std::atomic<std::int64_t> turned_away = 0;  ///< being told that there is no room
 };
 
 /// One counted connection, from accept until after its socket is closed.
 class Slot {
  public:
+  Slot() = default;  ///< counts nothing
   explicit Slot(std::shared_ptr<Common> common) : common_(std::move(common)) { common_->open.fetch_add(1); }
   Slot(Slot&&) = default;
   Slot& operator=(Slot&&) = delete;
@@ -152,6 +154,9 @@ class ShardContext : public std::enable_shared_from_this<ShardContext> {
 
 /// Serves one connection to its end. Never throws.
 boost::asio::awaitable<void> serve(std::shared_ptr<ShardContext> shard, Stream socket, Slot slot);
+
+/// Tells one connection too many so, and ends it. Never throws.
+boost::asio::awaitable<void> turn_away(std::shared_ptr<ShardContext> shard, Stream socket);
 
 /// Serves a WebSocket, whose 101 has been sent, to its end. `left_over` is what came behind the handshake.
 void open_socket(std::shared_ptr<ShardContext> shard, Stream socket, Slot slot,

@@ -23,11 +23,16 @@ class Redis:
              self.folder, "--logfile", f"{self.folder}/redis.log", "--requirepass", self.password])
         wait_for(self.answers, "Redis answers")
 
-    def answers(self):
+    def tell(self, command):
+        """Whether it was done."""
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 5) as peer:
-            peer.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())
-            return b"+OK" in peer.recv(100)
+            peer.sendall(f"AUTH {self.password}\r\n{command}\r\nQUIT\r\n".encode())
+            replies = b"".join(iter(lambda: peer.recv(1000), b""))
+            return replies.startswith(b"+OK\r\n") and b"\r\n-" not in replies
         return False
+
+    def answers(self):
+        return self.tell("PING")
 
     def kill(self):
         self.process.kill()

@@ -272,6 +272,7 @@ Config test_config() {
   Config config;
   config.secret = "0123456789abcdef0123456789abcdef0123456789abcdef";
   config.rate_limit = "off";
+  config.overload_target_ms = 0;
   config.hash_memory_kib = 16;
   config.hash_passes = 1;
   config.hash_threads = 2;

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+#include <sstream>
+
 namespace hourz::http {
 namespace {
 
@@ -103,10 +106,21 @@ TEST(Perimeter, AnAnswersOwnFieldsAreNotSaidTwice) {
   for (const char* field :
        {"X-Content-Type-Options: nosniff\r\n", "Referrer-Policy: no-referrer\r\n", "X-Frame-Options: DENY\r\n",
         "Vary: Origin\r\n", "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n",
-        "Cross-Origin-Resource-Policy: same-origin\r\n", "Cache-Control: no-store\r\n"}) {
+        "Cross-Origin-Resource-Policy: same-origin\r\n", "Cache-Control: no-store\r\n",
+        "Permissions-Policy: accelerometer=(), "}) {
     EXPECT_TRUE(has(plain, field)) << field;
   }
   EXPECT_FALSE(has(plain, "Strict-Transport-Security"));
+  // Every permission that is named is named once, and nobody has it.
+  const auto begin = plain.find("Permissions-Policy: ") + 20;
+  std::set<std::string> permissions;
+  std::stringstream policy(plain.substr(begin, plain.find("\r\n", begin) - begin));
+  for (std::string item; std::getline(policy >> std::ws, item, ',');) {
+    EXPECT_TRUE(item.ends_with("=()") && permissions.insert(item).second) << item;
+  }
+  for (const char* one : {"camera=()", "microphone=()", "geolocation=()", "payment=()", "usb=()"}) {
+    EXPECT_TRUE(permissions.contains(one)) << one;
+  }
   EXPECT_TRUE(has(fields({}, 600), "Strict-Transport-Security: max-age=600; includeSubDomains\r\n"));
   EXPECT_TRUE(has(fields({{"ETag", "\"1\""}}), "Cache-Control: private, no-cache\r\n"));
   EXPECT_TRUE(has(fields({{"ETag", "\"1\""}}, 0, 412), "Cache-Control: no-store\r\n"));

@@ -120,7 +120,7 @@ TEST(RateLimits, AnotherCountsWordIsTakenAndNeverLessensADebt) {
   EXPECT_EQ(shared.remaining, 2);
   EXPECT_EQ(shared.reset_s, 36);
   EXPECT_EQ(limiter.take(key, start).remaining, 1);
-  limiter.learn(key, true, 12s, start);  // older news
+  EXPECT_EQ(limiter.learn(key, true, 12s, start).remaining, 1);  // older news: said is what the caller meets here
   EXPECT_EQ(limiter.peek(key, start).remaining, 0);
   const RateVerdict refused = limiter.learn(key, false, 60s, start);
   EXPECT_FALSE(refused.allowed);

@@ -1,4 +1,4 @@
-#include "realtime/redis_wire.hpp"
+#include "redis/wire.hpp"
 
 #include <boost/asio/connect.hpp>
 #include <boost/asio/ip/address.hpp>
@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <vector>
 
-namespace hourz::realtime {
+namespace hourz::redis {
 
 namespace asio = boost::asio;
 using asio::ip::tcp;
@@ -67,11 +67,11 @@ std::string percent_decoded(std::string_view text) {
 
 }  // namespace
 
-RedisAddress parse_redis_url(std::string_view url) {
+Address parse_url(std::string_view url) {
   constexpr std::string_view scheme = "redis://";
   if (!url.starts_with(scheme)) refuse("another scheme");
   url.remove_prefix(scheme.size());
-  RedisAddress address;
+  Address address;
   std::string_view authority = url.substr(0, url.find('/'));
   if (authority.size() < url.size()) {
     const std::string_view database = url.substr(authority.size() + 1);
@@ -105,7 +105,7 @@ RedisAddress parse_redis_url(std::string_view url) {
   return address;
 }
 
-std::string redis_command(std::initializer_list<std::string_view> words) {
+std::string command(std::initializer_list<std::string_view> words) {
   std::vector<const char*> starts;
   std::vector<std::size_t> lengths;
   for (const std::string_view word : words) {
@@ -119,12 +119,12 @@ std::string redis_command(std::initializer_list<std::string_view> words) {
   return {command.get(), static_cast<std::size_t>(length)};
 }
 
-RedisWire::RedisWire(asio::io_context& io) : resolver_(io), socket_(io), timer_(io) {
+Wire::Wire(asio::io_context& io) : resolver_(io), socket_(io), timer_(io) {
   reader_.reset(redisReaderCreateWithFunctions(reply_builder()));
   if (!reader_) throw std::bad_alloc();
 }
 
-asio::awaitable<bool> RedisWire::connect(RedisAddress address) {
+asio::awaitable<bool> Wire::connect(Address address) {
   const auto self = shared_from_this();
   timer_.expires_after(greet_timeout);
   timer_.async_wait([weak = weak_from_this()](boost::system::error_code ec) {
@@ -155,12 +155,12 @@ asio::awaitable<bool> RedisWire::connect(RedisAddress address) {
   co_return false;
 }
 
-void RedisWire::greeted() {
+void Wire::greeted() {
   silent_beats_ = 0;
   ping_later();
 }
 
-void RedisWire::ping_later() {
+void Wire::ping_later() {
   if (!open_) return;
   timer_.expires_after(beat);  // which ends the deadline of connect(), the first time
   timer_.async_wait([weak = weak_from_this()](boost::system::error_code ec) {
@@ -168,12 +168,12 @@ void RedisWire::ping_later() {
     if (ec || !self || !self->open_) return;
     if (++self->silent_beats_ > most_silent_beats) return self->close("Redis does not answer");
     // While the socket takes nothing a PING would only wait with the rest.
-    if (!self->writing_) self->write(redis_command({"PING"}));
+    if (!self->writing_) self->write(command({"PING"}));
     self->ping_later();
   });
 }
 
-asio::awaitable<Reply> RedisWire::read() {
+asio::awaitable<Reply> Wire::read() {
   const auto self = shared_from_this();
   while (open_) {
     void* raw = nullptr;
@@ -201,7 +201,7 @@ asio::awaitable<Reply> RedisWire::read() {
   co_return Reply();
 }
 
-void RedisWire::write(std::string commands) {
+void Wire::write(std::string commands) {
   if (!open_) return;
   if (queued_.empty()) {
     queued_ = std::move(commands);
@@ -211,7 +211,7 @@ void RedisWire::write(std::string commands) {
   if (!writing_) flush();
 }
 
-void RedisWire::flush() {
+void Wire::flush() {
   writing_ = true;
   sending_ = std::exchange(queued_, {});
   asio::async_write(socket_, asio::buffer(sending_),
@@ -224,7 +224,7 @@ void RedisWire::flush() {
                     });
 }
 
-void RedisWire::close(std::string_view why) {
+void Wire::close(std::string_view why) {
   if (!open_) return;
   open_ = false;
   why_ = why;
@@ -234,4 +234,4 @@ void RedisWire::close(std::string_view why) {
   socket_.close(ignored);
 }
 
-}  // namespace hourz::realtime
+}  // namespace hourz::redis

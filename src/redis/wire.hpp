@@ -19,10 +19,10 @@
 #include <string>
 #include <string_view>
 
-namespace hourz::realtime {
+namespace hourz::redis {
 
 /// Where Redis is and who we are there.
-struct RedisAddress {
+struct Address {
   std::string host;
   std::uint16_t port = 6379;
   std::string user;      ///< empty: the server's default user
@@ -32,10 +32,10 @@ struct RedisAddress {
 
 /// redis://[[user]:password@]host[:port][/database]; user and password may be percent-encoded, an IPv6 address stands
 /// in brackets. Throws std::invalid_argument, whose text never holds the password.
-RedisAddress parse_redis_url(std::string_view url);
+Address parse_url(std::string_view url);
 
 /// A command as Redis takes it.
-std::string redis_command(std::initializer_list<std::string_view> words);
+std::string command(std::initializer_list<std::string_view> words);
 
 struct FreeReply {
   void operator()(redisReply* reply) const { freeReplyObject(reply); }
@@ -47,20 +47,20 @@ inline std::string_view text_of(const redisReply& reply) {
   return reply.str != nullptr ? std::string_view(reply.str, reply.len) : std::string_view();
 }
 
-class RedisWire : public std::enable_shared_from_this<RedisWire> {
+class Wire : public std::enable_shared_from_this<Wire> {
  public:
   static constexpr std::chrono::milliseconds greet_timeout{2000};  ///< to resolve, connect and greet
   static constexpr std::chrono::milliseconds beat{1000};           ///< between two PINGs
   static constexpr int most_silent_beats = 3;                      ///< without a byte: the server is given up
   static constexpr std::size_t longest_reply = 1 << 20;            ///< bytes; ours have 7,000
 
-  explicit RedisWire(boost::asio::io_context& io);
-  ~RedisWire() = default;
-  RedisWire(const RedisWire&) = delete;
-  RedisWire& operator=(const RedisWire&) = delete;
+  explicit Wire(boost::asio::io_context& io);
+  ~Wire() = default;
+  Wire(const Wire&) = delete;
+  Wire& operator=(const Wire&) = delete;
 
   /// Resolves and connects; gives it all, with what is read up to `greeted()`, greet_timeout. False when it is closed.
-  boost::asio::awaitable<bool> connect(RedisAddress address);
+  boost::asio::awaitable<bool> connect(Address address);
 
   /// Ends the deadline, and begins to PING.
   void greeted();
@@ -99,4 +99,4 @@ class RedisWire : public std::enable_shared_from_this<RedisWire> {
   std::string why_;
 };
 
-}  // namespace hourz::realtime
+}  // namespace hourz::redis
