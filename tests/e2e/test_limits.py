@@ -40,12 +40,15 @@ def test_addresses_are_believed_from_proxies_alone():
 
 def test_one_account_is_tried_a_hundred_times_an_hour_at_most():
     """A11: from any number of addresses; and its owner gets in once there is room."""
-    with harness.server(rate_limit="on", trusted_proxies="127.0.0.1", rate_auth="1000", rate_account="20/20") as own:
+    with harness.server(rate_limit="on", trusted_proxies="127.0.0.1", rate_auth="1000", rate_account="20/100") as own:
         with Person(own.base) as owner, Client(own.base) as client:
+            began = time.monotonic()
             statuses = [log_in(client, f"9.9.{n}.1", owner.email) for n in range(40)]
-            assert statuses.count(401) in (20, 21) and statuses.count(429) in (19, 20)
+            came_back = (time.monotonic() - began) // 5 + 1
+            assert statuses[:19] == [401] * 19 and statuses.count(401) <= 20 + came_back
+            assert statuses.count(429) == 40 - statuses.count(401)
             body = {"email": owner.email, "password": harness.PASSWORD}
-            wait_for(lambda: client.call("POST", "/api/auth/login", body).status == 200, "the owner logs in", slack(5), 0.2)
+            wait_for(lambda: client.call("POST", "/api/auth/login", body).status == 200, "the owner logs in", slack(10), 0.2)
 
 
 def test_what_is_said_of_a_quota_is_true():
@@ -79,7 +82,7 @@ def test_broken_requests_are_dressed_too():
         cases = {400: b"GET / HTTP/1.1\r\n" + origin + b"\r\n", 414: b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n" + origin,
                  431: b"GET / HTTP/1.1\r\nHost: x\r\n" + origin + b"X: y\r\n" * 2000,
                  408: b"GET / HTTP/1.1\r\nHost: x\r\n" + origin,
-                 501: b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + origin + b"\r\n",
+                 411: b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + origin + b"\r\n",
                  417: b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: more\r\n" + origin + b"\r\n",
                  426: b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n"
                       b"Sec-WebSocket-Version: 12\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n" + origin + b"\r\n"}
@@ -136,11 +139,15 @@ def test_two_servers_share_one_count():
         def somebody():
             """Asks the servers by turns: every answer, and the longest time that one took."""
             with Person(one.base) as person, Client(one.base, person.token) as here, Client(two.base, person.token) as there:
-                def ask(times):
+                def ask(times, newly=False):
+                    """`newly`: over new connections, so that every thread of the servers is asked."""
                     answers, longest_s = [], 0
                     for n in range(times):
+                        client = (here, there)[n % 2]
+                        if newly:
+                            client.close()
                         began = time.monotonic()
-                        answers.append((here, there)[n % 2].call("GET", "/api/users/me"))
+                        answers.append(client.call("GET", "/api/users/me"))
                         longest_s = max(longest_s, time.monotonic() - began)
                     return answers, longest_s
 
@@ -179,7 +186,7 @@ def test_two_servers_share_one_count():
             assert alone(one)[0] >= 1
         with somebody() as ask:
             assert redis.tell("CONFIG SET maxmemory 1")
-            answers, longest_s = ask(10)
+            answers, longest_s = ask(16, newly=True)
             assert all(answer.status == 200 for answer in answers) and longest_s < slack(1)
             said("alone", 2)
             assert redis.tell("CONFIG SET maxmemory 0")
