@@ -13,16 +13,17 @@ MIB = 1 << 20
 
 
 class Volume:
-    """A tmpfs that is there for as long as it is entered. Skips where nothing can be mounted."""
+    """A tmpfs that is there for as long as it is entered, root's or `owner`'s. Skips where nothing can be mounted."""
 
-    def __init__(self, path, size_mib):
-        self.path, self.size_mib = path, size_mib
+    def __init__(self, path, size_mib, owner=None):
+        self.path, self.size_mib, self.owner = path, size_mib, owner
         self.filler = f"{path}/filler"
 
     def __enter__(self):
         os.makedirs(self.path, exist_ok=True)
+        options = f"size={self.size_mib}m,mode=711" + (f",uid={self.owner.pw_uid},gid={self.owner.pw_gid}" if self.owner else "")
         mounted = os.geteuid() == 0 and subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={self.size_mib}m,mode=711", "tmpfs", self.path], capture_output=True, check=False)
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", self.path], capture_output=True, check=False)
         if not mounted or mounted.returncode != 0:
             pytest.skip("only root can mount a small file system")
         return self
