@@ -1,6 +1,6 @@
-"""What money must do, said once more in a hundred lines: the reference that tests/e2e/test_payments_model.py holds the
-server against. A gig is the unit, since nothing of one gig moves another's; what accounts hold is added up from all of
-them at the end.
+"""What a gig and its money must do, said once more in a hundred lines: the reference that tests/e2e/test_payments_model.py
+and test_api_fuzz.py hold the server against. It knows nothing of the server. A gig is the unit, since nothing of one gig
+moves another's; what accounts hold is added up from all of them at the end.
 
 An operation is a list of steps, each of which happens at once: a hold is two, since the provider is asked in between.
 Operations that run together may interleave their steps in any order, and whatever they answer must be what one of the
@@ -46,7 +46,7 @@ class Gig:
 
     # ---- steps: each gives (status, code) or None for "goes on" ------------------------------------------------------
 
-    def move(self, who, to):
+    def move(self, who, to, reason="so"):
         side = "seeker" if who == self.seeker else "helper" if who == self.helper else "stranger"
         if to == ACCEPTED:
             if side == "seeker":
@@ -59,6 +59,8 @@ class Gig:
             return 403, "forbidden"
         if side not in MOVES.get((self.status, to), ()):
             return 409, "invalid_transition"
+        if (self.status, to) == (IN_PROGRESS, CANCELLED) and not reason:
+            return 422, "validation_failed"
         paid = self.live()
         if paid and to in (PENDING, CANCELLED) and paid.status != DISPUTED:
             paid.status = REFUNDED if paid.status == HELD else "FAILED"
@@ -66,6 +68,10 @@ class Gig:
             paid.armed = True
         self.status, self.helper = to, None if to == PENDING else self.helper
         return 200, None
+
+    def cancel(self, who):
+        """By DELETE, which is the seeker's alone and gives no reason."""
+        return self.move(who, CANCELLED, None) if who == self.seeker else (403, "forbidden")
 
     def open(self, who, key):
         if who != self.seeker:
@@ -90,12 +96,13 @@ class Gig:
 
     def end(self, what, who, key, part=None):
         """release, refund, dispute and split by a person, the last and the refund by an administrator."""
-        paid = self.by_key(key)
-        if not paid or paid.status == PENDING or (who not in (paid.payer, paid.payee) and what in ("release", "dispute")):
-            return 404, "not_found"
         if what in ("refund", "split") and who != "admin":
             return 403, "forbidden"
-        if what == "release" and who != paid.payer:
+        paid = self.by_key(key)
+        sides = [paid.payer, paid.payee] if paid else []
+        if not paid or paid.status == PENDING or (who not in (*sides, "admin") and what in ("release", "dispute")):
+            return 404, "not_found"
+        if who not in {"release": sides[:1], "dispute": sides}.get(what, [who]):
             return 403, "forbidden"
         if what in ("release", "refund") and paid.status == {"release": RELEASED, "refund": REFUNDED}[what] and paid.part is None:
             return 200, None

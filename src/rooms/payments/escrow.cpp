@@ -238,12 +238,16 @@ Awaitable<Transaction> post_escrow(Deps& deps, Call& call, Body<NewEscrow> body)
 
 Problem not_open(State state) { return Problem(ErrorCode::payment_not_open).with("current_status", name_of(state)); }
 
-/// The payment, locked. Throws not_found for who is none of its sides, unless `as_admin`.
-Awaitable<LockedRow> lock(Call& call, Uuid id, bool as_admin) {
+bool is_side(const Row& row, const Uuid& user) { return row.payer_id == user || row.payee_id == user; }
+
+/// The payment, locked. Throws not_found for whom GET does not show it to: who is neither one of its sides nor an
+/// administrator.
+Awaitable<LockedRow> lock(Call& call, Uuid id) {
   auto row = co_await db::maybe(call.db(), lock_one, id);
   const bool payer = row && row->payer_id == call.user();
   const bool payee = row && row->payee_id == call.user() && row->status != State::FAILED;
-  if (!row || row->status == State::PENDING || !(payer || payee || as_admin)) throw Problem(ErrorCode::not_found);
+  const bool shown = payer || payee || call.caller->role == http::Role::ADMIN;
+  if (!row || row->status == State::PENDING || !shown) throw Problem(ErrorCode::not_found);
   co_return std::move(*row);
 }
 
@@ -254,13 +258,13 @@ constexpr Endpoint release_payment{
     .summary = "Release a held payment to the helper",
     .description =
         "For the payer, once the gig is COMPLETED; 72 hours after that it happens by itself, unless disputed. Again on "
-        "a "
-        "released payment: the same answer, and nothing moves.",
+        "a released payment: the same answer, and nothing moves. The payee and administrators, who may read it, get "
+        "403.",
     .effect = Effect::change,
     .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::gig_not_completed, ErrorCode::payment_not_open}};
 
 Awaitable<Transaction> put_release(Deps&, Call& call, Path<TransactionPath> path) {
-  LockedRow row = co_await lock(call, path->id, false);
+  LockedRow row = co_await lock(call, path->id);
   if (row.payer_id != call.user()) throw Problem(ErrorCode::forbidden, "Only the payer can release a payment.");
   if (row.status == State::RELEASED && !row.payee_amount) co_return answer_with(call, std::move(row));
   if (row.status != State::HELD) throw not_open(row.status);
@@ -282,7 +286,7 @@ constexpr Endpoint refund_payment{
     .errors = {ErrorCode::not_found, ErrorCode::payment_not_open}};
 
 Awaitable<Transaction> put_refund(Deps&, Call& call, Path<TransactionPath> path) {
-  LockedRow row = co_await lock(call, path->id, true);
+  LockedRow row = co_await lock(call, path->id);
   if (row.status == State::REFUNDED && !row.payee_amount) co_return answer_with(call, std::move(row));
   if (row.status != State::HELD && row.status != State::DISPUTED) throw not_open(row.status);
   const RefundRow refund{path->id, call.user(), make_uuid()};
@@ -302,12 +306,15 @@ constexpr Endpoint dispute_payment{
     .summary = "Stop a held payment until an administrator has decided",
     .description =
         "For either side, before it is released. Nothing moves it then but an administrator's split or refund: neither "
-        "the clock nor the payer, nor cancelling the gig.",
+        "the clock nor the payer, nor cancelling the gig. An administrator who is neither side gets 403.",
     .effect = Effect::change,
-    .errors = {ErrorCode::not_found, ErrorCode::payment_not_open}};
+    .errors = {ErrorCode::not_found, ErrorCode::forbidden, ErrorCode::payment_not_open}};
 
 Awaitable<Transaction> put_dispute(Deps&, Call& call, Path<TransactionPath> path, Body<NewDispute> body) {
-  LockedRow row = co_await lock(call, path->id, false);
+  LockedRow row = co_await lock(call, path->id);
+  if (!is_side(row, call.user())) {
+    throw Problem(ErrorCode::forbidden, "Only the payer and the payee can dispute a payment.");
+  }
   if (row.status != State::HELD) throw not_open(row.status);
   const DisputeRow dispute{path->id, call.user(), body->reason.value};
   auto disputed = co_await db::maybe_last(call.db(), dispute_one, dispute);
@@ -333,7 +340,7 @@ constexpr Endpoint split_payment{.method = Method::put,
                                  .errors = {ErrorCode::not_found, ErrorCode::payment_not_open}};
 
 Awaitable<Transaction> put_split(Deps&, Call& call, Path<TransactionPath> path, Body<NewSplit> body) {
-  LockedRow row = co_await lock(call, path->id, true);
+  LockedRow row = co_await lock(call, path->id);
   if (row.status != State::DISPUTED) throw not_open(row.status);
   if (body->payee_amount > row.amount) {
     throw invalid("payee_amount", "out_of_range", "must be at most the amount, " + to_string(row.amount));
