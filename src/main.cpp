@@ -75,14 +75,15 @@ class Database {
       app_url_ = running->app_url;
       return;
     }
-    start();
+    start(Own::started);
   }
 
-  /// Starts the private cluster even where another process has it, which is then the error.
-  struct Own {};
-  Database(Config& config, Own) : config_(config) {
+  /// Starts the private cluster even where another process has it, which is then the error; or only begins to, so that
+  /// the addresses are known, and cluster()->arrive() is the caller's to ask.
+  enum class Own { started, begun };
+  Database(Config& config, Own own) : config_(config) {
     if (config.database_url.empty()) {
-      start();
+      start(own);
     } else {
       owner_url_ = config.migration_url;
       app_url_ = config.database_url;
@@ -94,7 +95,7 @@ class Database {
   db::Cluster* cluster() { return cluster_.get(); }
 
  private:
-  void start() {
+  void start(Own own) {
     db::ClusterOptions options;
     options.directory = config_.data_directory;
     options.user = config_.run_as;
@@ -105,7 +106,7 @@ class Database {
         static_cast<int>(2 * (threads * config_.read_connections + std::max(config_.pool_connections, threads)) + 20);
     options.report = [](const std::string& text) { log::Line(log::Level::warn, "database").with("cause", text); };
     cluster_ = std::make_unique<db::Cluster>(std::move(options));
-    cluster_->start();
+    own == Own::started ? cluster_->start() : cluster_->begin();
     owner_url_ = cluster_->owner_url();
     app_url_ = cluster_->app_url();
   }
@@ -210,14 +211,15 @@ int serve(Config config) {
   signal(SIGPIPE, SIG_IGN);
   settle_down(config);
   log::start(config.log_level);
-  Database database(config, Database::Own{});
+  // It listens while the database comes, which may replay a log first: a probe of life must not have to wait for that.
+  Database database(config, Database::Own::begun);
   app::Server server(config, database.app_url());
   server.start();
   std::cout << "hourz: listening on http://" << config.listen_address << ":" << server.port() << std::endl;
   log::Line(log::Level::info, "server.started").with("address", config.listen_address).with("port", server.port());
 
   using Clock = std::chrono::steady_clock;
-  bool ready = false;
+  bool arrived = database.cluster() == nullptr, ready = false;
   auto next_try = Clock::now();
   std::chrono::milliseconds pause{100};
   std::minstd_rand jitter(std::random_device{}());
@@ -225,10 +227,16 @@ int serve(Config config) {
   int stops = 0;
   while (true) {
     // A stop goes before the next try at the database: nobody waits for a schema that nobody will use.
-    const bool due = !ready && stops == 0 && Clock::now() >= next_try;
-    const timespec tick{0, due ? 0 : 50'000'000};
+    const bool due = arrived && !ready && stops == 0 && Clock::now() >= next_try;
+    const timespec tick{0, due ? 0 : arrived ? 50'000'000 : 3'000'000};
     const int signal = sigtimedwait(&signals, nullptr, &tick);
-    if (database.cluster() != nullptr && stops == 0) database.cluster()->supervise();
+    if (database.cluster() != nullptr && stops == 0) {
+      if (arrived) {
+        database.cluster()->supervise();
+      } else {
+        arrived = database.cluster()->arrive();
+      }
+    }
     if (signal == SIGTERM || signal == SIGINT) {
       ++stops;
       if (stops == 1) {
@@ -406,7 +414,7 @@ int restore(Config config, const std::vector<std::string>& arguments) {
   if (arguments.size() != 1 && !replace) throw UsageError("restore takes a folder, and perhaps --replace");
   settle_down(config);
   {
-    Database database(config, Database::Own{});
+    Database database(config, Database::Own::started);
     tell("restore", app::restore(config, database.owner_url(), arguments[0], replace), arguments[0]);
   }
   return audit_ledger(std::move(config));

@@ -125,14 +125,39 @@ void Cluster::report(const std::string& text) const {
   if (options_.report) options_.report(text);
 }
 
+template <class Step>
+void Cluster::attempt(const Step& step) {
+  try {
+    step();
+  } catch (const std::system_error& error) {
+    stop();
+    throw ClusterError(std::string("PostgreSQL cannot be started: ") + error.what());
+  } catch (const SessionError& error) {
+    const std::string words = last_words();
+    stop();
+    throw ClusterError(std::string("the private PostgreSQL could not be set up: ") + error.what() +
+                       (words.empty() ? "" : " (" + words + ")"));
+  } catch (...) {
+    stop();
+    throw;
+  }
+}
+
 void Cluster::start() {
-  if (wanted_) return;
+  begin();
+  while (!arrive()) std::this_thread::sleep_for(milliseconds(3));
+}
+
+void Cluster::begin() {
+  if (wanted_ || pid_ != 0) return;
   check_programs();
   identity_ = identity_for(options_.user);
   directory_ = prepare_data_directory(options_.directory, options_.user);
   lock_.acquire(directory_);
-  try {
+  attempt([this] {
     make_socket_directory();
+    clear_leftovers();
+    learn_version();  // while an earlier one ends
     const auto deadline = Clock::now() + seconds(10);
     while (!clear_leftovers()) {
       if (Clock::now() > deadline) {
@@ -148,21 +173,17 @@ void Cluster::start() {
       fs::rename(log_file(), log_file().string() + ".1", ignored);
     }
     launch();
-    wait_until_ready();
+  });
+}
+
+bool Cluster::arrive() {
+  if (wanted_) return true;
+  attempt([this] {
+    if (!look_after_start()) return;
     provision();
     wanted_ = true;
-  } catch (const std::system_error& error) {
-    stop();
-    throw ClusterError(std::string("PostgreSQL cannot be started: ") + error.what());
-  } catch (const SessionError& error) {
-    const std::string words = last_words();
-    stop();
-    throw ClusterError(std::string("the private PostgreSQL could not be set up: ") + error.what() +
-                       (words.empty() ? "" : " (" + words + ")"));
-  } catch (...) {
-    stop();
-    throw;
-  }
+  });
+  return wanted_;
 }
 
 void Cluster::check_programs() {
@@ -171,6 +192,17 @@ void Cluster::check_programs() {
       throw ClusterError("PostgreSQL is not installed (there is no " + program(name) + "): apt-get install " +
                          kPackage + ", or set HOURZ_POSTGRES_BIN to the folder of its programs");
     }
+  }
+}
+
+void Cluster::learn_version() {
+  const Outcome outcome = run({{program("postgres"), "--version"}, -1, SIGKILL}, identity_, seconds(10));
+  const std::size_t at = outcome.output.find(") ");
+  if (at != std::string::npos) {
+    std::from_chars(outcome.output.data() + at + 2, outcome.output.data() + outcome.output.size(), major_);
+  }
+  if (!outcome.ok() || major_ == 0) {
+    throw ClusterError(program("postgres") + " does not run: " + describe_exit(outcome.status) + " " + outcome.output);
   }
 }
 
@@ -187,14 +219,6 @@ void Cluster::check_version() {
     throw ClusterError(data().string() +
                        " is not a PostgreSQL cluster (its PG_VERSION is missing or empty): restore "
                        "it from a backup, or move it away to start anew");
-  }
-  const Outcome outcome = run({{program("postgres"), "--version"}, -1, SIGKILL}, identity_, seconds(10));
-  const std::size_t at = outcome.output.find(") ");
-  if (at != std::string::npos) {
-    std::from_chars(outcome.output.data() + at + 2, outcome.output.data() + outcome.output.size(), major_);
-  }
-  if (!outcome.ok() || major_ == 0) {
-    throw ClusterError(program("postgres") + " does not run: " + describe_exit(outcome.status) + " " + outcome.output);
   }
   if (made_by != major_) {
     throw ClusterError(data().string() + " was made by PostgreSQL " + std::to_string(made_by) + ", and " +
@@ -310,7 +334,10 @@ void Cluster::write_settings() {
        << "full_page_writes = " << safe << "\n"
        << syncing << "wal_compression = lz4\n"
        << "min_wal_size = 256MB\n"
-       << "max_wal_size = 2GB\n"
+       // After a crash what was logged since the last checkpoint but one is replayed, some 300 MB a second on a core of
+       // its own: this bounds the wait to a second or two, for some more pages written whole.
+       << "checkpoint_timeout = 60s\n"
+       << "max_wal_size = 512MB\n"
        << "checkpoint_completion_target = 0.9\n"
        << "random_page_cost = 1.1\n"
        << "effective_io_concurrency = 100\n"
@@ -344,7 +371,8 @@ void Cluster::write_settings() {
 }
 
 /// One step, without waiting; true when nothing is left. A postmaster still shutting down (the kernel told it of its
-/// parent's death) has 300 ms to end well, then it must end at once, then it is killed.
+/// parent's death) has 1.5 s to end well, since the next one would have to write all the same and replay the log
+/// before; then it must end at once, then it is killed.
 bool Cluster::clear_leftovers() {
   const std::vector<pid_t> left = postgres_processes_in(data());
   if (left.empty()) {
@@ -363,12 +391,12 @@ bool Cluster::clear_leftovers() {
   const auto waited = now - *leftovers_.since;
   const pid_t postmaster = pid_of(pid_file(data()));
   const bool has_postmaster = std::find(left.begin(), left.end(), postmaster) != left.end();
-  if (leftovers_.asked == 0 && (waited >= milliseconds(300) || !has_postmaster)) {
+  if (leftovers_.asked == 0 && (waited >= milliseconds(1500) || !has_postmaster)) {
     leftovers_.asked = 1;
     for (pid_t pid : left) {
       if (!has_postmaster || pid == postmaster) kill(pid, SIGQUIT);
     }
-  } else if (leftovers_.asked >= 1 && waited >= milliseconds(has_postmaster ? 600 : 300)) {
+  } else if (leftovers_.asked >= 1 && waited >= milliseconds(has_postmaster ? 1800 : 300)) {
     for (pid_t pid : left) kill(pid, SIGKILL);
   }
   return false;
@@ -395,23 +423,22 @@ bool Cluster::ready() const {
   return pid_ != 0 && pid_of(lines) == pid_ && says_ready(lines);
 }
 
-/// Two minutes: after a crash there may be two gigabytes of log to replay.
-void Cluster::wait_until_ready() {
-  const auto deadline = Clock::now() + seconds(120);
-  while (!ready()) {
-    if (const auto status = wait_until(pid_, Clock::now() + milliseconds(3))) {
-      pid_ = 0;
-      const std::string words = last_words();
-      if (words.find("No space left") != std::string::npos) {
-        throw ClusterError("no space left on the file system of " + directory_.string() + ": PostgreSQL cannot start");
-      }
-      throw ClusterError("PostgreSQL did not start (" + describe_exit(*status) +
-                         "): " + (words.empty() ? "see " + log_file().string() : words));
+/// Whether it takes connections. Two minutes: the disk may be slow, and the log to replay long.
+bool Cluster::look_after_start() {
+  if (ready()) return true;
+  if (const auto status = wait_until(pid_, Clock::now())) {
+    pid_ = 0;
+    const std::string words = last_words();
+    if (words.find("No space left") != std::string::npos) {
+      throw ClusterError("no space left on the file system of " + directory_.string() + ": PostgreSQL cannot start");
     }
-    if (Clock::now() > deadline) {
-      throw ClusterError("PostgreSQL is not ready after 2 minutes: see " + log_file().string());
-    }
+    throw ClusterError("PostgreSQL did not start (" + describe_exit(*status) +
+                       "): " + (words.empty() ? "see " + log_file().string() : words));
   }
+  if (Clock::now() - launched_ > seconds(120)) {
+    throw ClusterError("PostgreSQL is not ready after 2 minutes: see " + log_file().string());
+  }
+  return false;
 }
 
 /// What is there already is left alone, so that a start that was killed here is taken up by the next.
@@ -460,7 +487,7 @@ bool Cluster::supervise() {
     const auto status = wait_until(pid_, now);
     if (!status) return true;
     pid_ = 0;
-    failures_ = now - launched_ > seconds(10) ? 0 : failures_ + 1;
+    failures_ = now - launched_ > seconds(3) ? 0 : failures_ + 1;
     const milliseconds pause{failures_ == 0 ? 0 : std::min(100 << std::min(failures_ - 1, 5), 2000)};
     next_try_ = now + pause;
     const std::string words = last_words();

@@ -35,6 +35,12 @@ class Cluster {
   /// Takes the directory, makes or repairs the cluster and waits until it takes connections. Throws ClusterError.
   void start();
 
+  /// start() in two: the first ends whatever an earlier one left and launches the postmaster, so that the addresses are
+  /// known; the second never waits, and is to be asked every few ms until it is true. Both throw ClusterError, and then
+  /// nothing runs.
+  void begin();
+  bool arrive();
+
   /// Fast shutdown, then harder means: 9 s at the very most. Nothing to do when it is not started.
   void stop();
 
@@ -66,13 +72,17 @@ class Cluster {
   std::string url(const std::string& role, const std::string& database) const;
   std::string program(const char* name) const;
   void check_programs();
+  /// Takes a step of the start; whatever it throws, nothing is left running, and it is a ClusterError.
+  template <class Step>
+  void attempt(const Step& step);
+  void learn_version();
   void check_version();
   void make();
   void make_socket_directory();
   void write_settings();
   bool clear_leftovers();
   void launch();
-  void wait_until_ready();
+  bool look_after_start();
   void provision();
   void bound_log();
   std::string last_words() const;

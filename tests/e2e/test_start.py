@@ -1,5 +1,6 @@
 """What a server says when it cannot start, or should not: one clear line each, exit 2, and no open port."""
 
+import contextlib
 import os
 import re
 import socket
@@ -178,3 +179,48 @@ def test_newer_schema_that_allows_for_us_is_served():
         own.start()
         with harness.Person(own.base) as person:
             person.post("/api/gigs", harness.gig(), 201)
+
+
+@contextlib.contextmanager
+def programs(before):
+    """A folder of PostgreSQL's programs, of which `postgres` first does what the line of shell says."""
+    with scratch() as folder:
+        for name in os.listdir(harness.POSTGRES):
+            os.symlink(f"{harness.POSTGRES}/{name}", f"{folder}/{name}")
+        os.unlink(f"{folder}/postgres")
+        with open(f"{folder}/postgres", "w", encoding="ascii") as script:
+            script.write(f'#!/bin/sh\n[ "$1" = --version ] || {before}\nexec {harness.POSTGRES}/postgres "$@"\n')
+        os.chmod(f"{folder}/postgres", 0o755)
+        yield folder
+
+
+def test_lives_while_its_database_comes_back(server):
+    """Whoever asks whether it lives must not have to wait for a log that is replayed; who asks for more hears 503."""
+    gate = f"{server.directory}.gate"
+    with programs(f"until [ -e {gate} ]; do sleep 0.02; done") as folder:
+        server.kill()
+        began = time.monotonic()
+        server.settings["postgres_bin"] = folder
+        server.start(wait_ready=False)
+        try:
+            with harness.Client(server.base) as client:
+                client.call("GET", "/health/live", status=200)
+                assert time.monotonic() - began < harness.slack(5)
+                client.call("GET", "/health/ready", status=503)
+                client.call("POST", "/api/auth/login", {"email": "a@example.com", "password": harness.PASSWORD}, 503)
+                client.call("GET", "/health/live", status=200)
+        finally:
+            del server.settings["postgres_bin"]
+            with open(gate, "w", encoding="ascii"):
+                pass
+        harness.wait_for(server.is_ready.is_set, "ready", harness.slack(30))
+
+
+def test_stops_while_its_database_does_not_come(server):
+    with programs("exec sleep 1000") as folder:
+        assert server.stop() == 0
+        server.settings["postgres_bin"] = folder
+        server.start(wait_ready=False)
+        assert server.stop() == 0
+        del server.settings["postgres_bin"]
+        server.start()
