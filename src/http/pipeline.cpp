@@ -42,6 +42,12 @@ void check_charset(std::string_view field) {
   }
 }
 
+/// Want of memory passes; anything else is a fault of ours.
+Problem unforeseen(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) == nullptr) return Problem(ErrorCode::internal_error);
+  return Problem(ErrorCode::service_unavailable, "There is no memory to spare just now.").retry_after(2);
+}
+
 }  // namespace
 
 Problem to_problem(const db::Error& error, const ConstraintErrors& constraints) {
@@ -362,7 +368,7 @@ Awaitable<Admitted> Pipeline::admit(RequestHead head) {
     problem.emplace(to_problem(error, parts_.constraint_errors));
   } catch (const std::exception& error) {
     ticket->cause = error.what();
-    problem.emplace(ErrorCode::internal_error);
+    problem.emplace(unforeseen(error));
   }
   if (problem) admitted.refusal = to_response(*problem, ticket->request_id);
   if (admitted.refusal) {
@@ -525,7 +531,7 @@ Awaitable<Response> Pipeline::work(Ticket& ticket, std::string body, BodyReader*
       problem.emplace(to_problem(error, parts_.constraint_errors));
     } catch (const std::exception& error) {
       ticket.cause = error.what();
-      problem.emplace(ErrorCode::internal_error);
+      problem.emplace(unforeseen(error));
     }
     if (again) {
       // Awaited, or the next try would meet the locks of this one.

@@ -3,6 +3,7 @@
 #include <sodium.h>
 #include <vips/vips.h>
 
+#include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <memory>
@@ -10,7 +11,9 @@
 #include <stdexcept>
 #include <vector>
 
+#include "core/log.hpp"
 #include "core/problem.hpp"
+#include "storage/local.hpp"
 
 namespace hourz::uploads {
 namespace {
@@ -45,14 +48,22 @@ void start_vips() {
 
 Problem unreadable() { return invalid("file", "unreadable", "cannot be read as the picture it begins as"); }
 
-/// What libvips says went wrong, as a problem: a full disk is not the picture's fault.
+/// What libvips says went wrong, as a problem: a full disk is not the picture's fault, nor is a machine without memory,
+/// threads or descriptors to spare.
 Problem problem_of_vips() {
   const std::string text = vips_error_buffer();
   vips_error_clear();
+  const auto says = [&text](std::string_view words) { return text.find(words) != std::string::npos; };
   for (const int number : {ENOSPC, EDQUOT, EFBIG}) {
-    if (text.find(std::strerror(number)) != std::string::npos) return Problem(ErrorCode::insufficient_storage);
+    if (says(std::strerror(number))) return Problem(ErrorCode::insufficient_storage);
   }
-  return unreadable();
+  bool short_of_something = says("out of memory") || says("nsufficient memory") || says("unable to create thread");
+  for (const int number : {EMFILE, ENFILE, ENOMEM, EAGAIN, EIO}) {
+    short_of_something = short_of_something || says(std::strerror(number));
+  }
+  if (!short_of_something) return unreadable();
+  log::Line(log::Level::warn, "picture.not_made").with("cause", text.substr(0, 200));
+  return Problem(ErrorCode::service_unavailable, "Pictures cannot be made just now.").retry_after(2);
 }
 
 void check(int result) {
@@ -126,7 +137,7 @@ MadeFile measured(const fs::path& file) {
     crypto_hash_sha256_update(&state, reinterpret_cast<const unsigned char*>(piece.data()), got);
     result.size += got;
   }
-  if (in.bad() || result.size == 0) throw std::runtime_error("a picture that was made cannot be read");
+  if (in.bad() || result.size == 0) throw storage::error_of(errno, "cannot read " + file.string());
   crypto_hash_sha256_final(&state, result.sha256.data());
   return result;
 }
@@ -154,6 +165,7 @@ MadePicture make_picture(const fs::path& source, const fs::path& picture, const 
   start_vips();
   std::string beginning(12, '\0');
   std::ifstream in(source, std::ios::binary);
+  if (!in) throw storage::error_of(errno, "cannot read " + source.string());
   in.read(beginning.data(), static_cast<std::streamsize>(beginning.size()));
   beginning.resize(static_cast<std::size_t>(std::max<std::streamsize>(0, in.gcount())));
   in.close();
