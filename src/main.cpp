@@ -24,6 +24,7 @@
 #include "db/data_directory.hpp"
 #include "db/migrations.hpp"
 #include "demo/demo.hpp"
+#include "rooms/uploads/check.hpp"
 #include "storage/copy.hpp"
 #include "storage/local.hpp"
 #include "storage/s3.hpp"
@@ -385,13 +386,19 @@ db::Awaitable<payments::LedgerAudit> audit(db::Client& client) {
 }
 
 /// 0 when nothing differs.
-int audit_ledger(Config config) {
-  config.statement_timeout_ms = config.answer_timeout_ms = 3'600'000;  // a large ledger may take its time
-  const auto report = with_client<payments::LedgerAudit>(std::move(config), audit);
+int tell(const payments::LedgerAudit& report) {
   std::cout << report.accounts << " accounts, " << report.journals << " journals, " << report.entries
             << " entries: " << (report.faults.empty() ? "all add up" : "NOT AS POSTED") << "\n";
   for (const std::string& fault : report.faults) std::cerr << "hourz: " << fault << "\n";
   return report.faults.empty() ? 0 : 1;
+}
+
+/// A large database may take its time.
+void be_patient(Config& config) { config.statement_timeout_ms = config.answer_timeout_ms = 3'600'000; }
+
+int audit_ledger(Config config) {
+  be_patient(config);
+  return tell(with_client<payments::LedgerAudit>(std::move(config), audit));
 }
 
 void tell(const char* what, const app::BackupSummary& summary, const std::string& folder) {
@@ -408,7 +415,28 @@ int back_up(Config config, const std::vector<std::string>& arguments) {
   return 0;
 }
 
-/// 0 when the ledger of what was restored adds up.
+/// 0 when every upload has its files.
+int tell(const uploads::FilesCheck& files) {
+  if (files.missing + files.damaged == 0) {
+    std::cout << files.uploads << " uploads: all have their files\n";
+    return 0;
+  }
+  std::cerr << "hourz: of " << files.uploads << " uploads " << files.missing << " lack a file and " << files.damaged
+            << " have one with other bytes, the first of them " << to_string(files.first) << "\n";
+  return 1;
+}
+
+struct Aftermath {
+  uploads::FilesCheck files;
+  payments::LedgerAudit ledger;
+};
+
+db::Awaitable<Aftermath> look_over(db::Client& client, storage::Store& store) {
+  uploads::FilesCheck files = co_await uploads::check_files(store, client.reads());
+  co_return Aftermath{files, co_await payments::audit_ledger(client.reads())};
+}
+
+/// 0 when every upload of what was restored has its files and the ledger adds up.
 int restore(Config config, const std::vector<std::string>& arguments) {
   const bool replace = arguments.size() == 2 && arguments[1] == "--replace";
   if (arguments.size() != 1 && !replace) throw UsageError("restore takes a folder, and perhaps --replace");
@@ -417,7 +445,12 @@ int restore(Config config, const std::vector<std::string>& arguments) {
     Database database(config, Database::Own::started);
     tell("restore", app::restore(config, database.owner_url(), arguments[0], replace), arguments[0]);
   }
-  return audit_ledger(std::move(config));
+  be_patient(config);
+  const auto store = storage::make_store(config);
+  const auto found =
+      with_client<Aftermath>(std::move(config), [&store](db::Client& client) { return look_over(client, *store); });
+  const int files = tell(found.files);
+  return std::max(files, tell(found.ledger));
 }
 
 int admin(Config config, const std::vector<std::string>& arguments) {

@@ -14,6 +14,7 @@ import pytest
 import harness
 from harness import PASSWORD, Client, Person, Server, cluster, run, scratch, wait_for
 from journal import Journal
+from pictures import png, upload
 from races import people
 from sockets import Meeting
 
@@ -172,6 +173,37 @@ def test_a_database_of_ones_own(place, taken):
         with open(f"{taken['folder']}/manifest.json", encoding="utf-8") as file:
             one = json.load(file)
         assert two["rows"]["gigs"] == one["rows"]["gigs"] + 1 and two["files"] == 5
+
+
+def test_rows_without_their_files_are_told(place):
+    """The restore goes through, says in one line what is missing, and exits 1; the rest is served."""
+    with harness.server() as own:
+        with Person(own.base, "Mali") as mali:
+            made = [upload(mali, png(30 + n, 30)).json for n in range(4)]
+        done = run("backup", f"{place}/pictures", data_directory=own.directory)
+        assert done.returncode == 0, done.stderr
+        whole = run("restore", f"{place}/pictures", data_directory=f"{place}/whole", timeout_s=120)
+        assert whole.returncode == 0 and "4 uploads: all have their files" in whole.stdout, whole
+        # What a broken disk may do before anybody notices.
+        objects = [f"{own.directory}/files/objects/pictures/{each['id'][34:]}/{each['id']}" for each in made]
+        os.unlink(objects[1])
+        os.unlink(objects[2] + ".thumb")
+        with open(objects[3], "r+b") as file:
+            file.seek(40)
+            file.write(b"!")
+        done = run("backup", f"{place}/holes", data_directory=own.directory)
+        assert done.returncode == 0, done.stderr
+    directory = f"{place}/holes-restored"
+    done = run("restore", f"{place}/holes", data_directory=directory, timeout_s=120)
+    assert done.returncode == 1 and "0 journals, 0 entries: all add up" in done.stdout, done
+    first = min(each["id"] for each in made[1:])
+    assert done.stderr == f"hourz: of 4 uploads 2 lack a file and 1 have one with other bytes, the first of them {first}\n"
+    restored = Server(directory)
+    try:
+        with Client(restored.base) as client:
+            assert [client.call("GET", each["url"]).status for each in made[:2]] == [200, 404]
+    finally:
+        restored.close()
 
 
 def damage_dump(folder):

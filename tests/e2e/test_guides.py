@@ -1,5 +1,5 @@
-"""What the guides show is run as it stands there: the shell of docs/*.md on a server with demo data, the client of
-docs/websocket.md under Node on a server that dies underneath it."""
+"""What the guides show is run as it stands there: the shell of docs/*.md on a server with demo data or in a folder of its
+own, the client of docs/websocket.md under Node on a server that dies underneath it."""
 
 import json
 import os
@@ -11,8 +11,15 @@ import harness
 import pytest
 from chatters import make_rooms, two_people
 from harness import ROOT, slack, wait_for
+from s3 import S3rver
 
 CLIENT = f"{ROOT}/tests/client"
+# Blocks of shell that no test runs, by how they begin, and why not.
+NOT_RUN = {
+    "./dev up": "installs Debian packages and compiles",
+    "npm install openapi-fetch": "takes what npm has today; e2e.typescript_client does it with what is pinned",
+    "hourz backup DIR": "no commands but their forms; those are run under 'From start to restore'",
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +48,64 @@ def steps(script):
     yield "\n".join(commands), []
 
 
-@pytest.mark.parametrize("page, least", [("api.md", 40), ("websocket.md", 0)])
+@pytest.mark.parametrize("page, least", [("quick-start.md", 3), ("api.md", 40), ("websocket.md", 0)])
 def test_examples_do_what_they_say(demo, page, least):
-    script = "".join(blocks(page)).replace("127.0.0.1:8000", f"127.0.0.1:{demo.port}")
+    check_examples("".join(blocks(page)).replace("127.0.0.1:8000", f"127.0.0.1:{demo.port}"), least)
+
+
+@pytest.fixture
+def shell():
+    """A folder that anybody may write to, and `hourz` on the path: (folder, environment)."""
+    with harness.scratch() as folder:
+        os.mkdir(f"{folder}/bin")
+        os.symlink(harness.binary(), f"{folder}/bin/hourz")
+        os.mkdir(f"{folder}/here")
+        os.chmod(f"{folder}/here", 0o777)
+        yield f"{folder}/here", {"PATH": f"{folder}/bin:{os.environ['PATH']}"}
+
+
+def test_operations_from_start_to_restore(shell):
+    script = next(block for block in blocks("operations.md") if "hourz serve" in block)
+    port = str(harness.free_port())
+    # Whatever goes wrong, the server ends with the shell.
+    script = "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n" + script.replace("8000", port)
+    check_examples(script, 13, *shell)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not here")
+def test_operations_copy_files(shell):
+    folder, environment = shell
+    with S3rver(f"{folder}/s3") as store:
+        settings = {**store.settings, "data_directory": f"{folder}/data", "files_directory": f"{folder}/files", "secret": "k" * 20 + "0123456789abcdef"}
+        for name in ("one", "two"):
+            os.makedirs(f"{folder}/files/objects/pictures/aa", exist_ok=True)
+            with open(f"{folder}/files/objects/pictures/aa/{name}", "w", encoding="ascii") as file:
+                file.write(name)
+        for at, _, names in os.walk(f"{folder}/files"):
+            for one in (at, *(f"{at}/{name}" for name in names)):
+                shutil.chown(one, harness.run_as().pw_uid, harness.run_as().pw_gid)
+        script = next(block for block in blocks("operations.md") if "hourz files copy" in block)
+        check_examples(script, 3, folder, environment | {f"HOURZ_{name.upper()}": value for name, value in settings.items()})
+
+
+@pytest.mark.parametrize("page", ["../README.md", *(name for name in sorted(os.listdir(f"{ROOT}/docs")) if name.endswith(".md"))])
+def test_what_is_not_run_says_so(page):
+    """Every block of `text` stands in NOT_RUN; those of `sh` are not indented, or they would be overlooked."""
+    with open(f"{ROOT}/docs/{page}", encoding="utf-8") as file:
+        found = re.findall(r"^( *)```(\w*)\n(.*?)^ *```", file.read(), re.S | re.M)
+    unknown = [body for indent, kind, body in found
+               if kind in ("text", "bash", "shell", "console") and not body.strip().startswith(tuple(NOT_RUN))]
+    assert not unknown, unknown
+    assert not any(indent and kind == "sh" for indent, kind, _ in found), "an indented block is not run"
+
+
+def check_examples(script, least, folder=ROOT, environment=None):
     parts = [(commands, promised) for commands, promised in steps(script) if commands.strip()]
     assert sum(bool(promised) for _, promised in parts) >= least
     mark = "\n----8<----\n"
     lines = "".join(f"{commands}\nprintf '%s' '{mark}'\n" for commands, _ in parts)
-    environment = {"PATH": os.environ["PATH"]}
-    done = subprocess.run(["bash"], input=lines, capture_output=True, text=True, timeout=120, env=environment, cwd=ROOT)
+    environment = environment or {"PATH": os.environ["PATH"]}
+    done = subprocess.run(["bash"], input=lines, capture_output=True, text=True, timeout=120, env=environment, cwd=folder)
     assert done.returncode == 0 and not done.stderr, done.stderr
     printed = done.stdout.split(mark)
     assert len(printed) == len(parts) + 1

@@ -1,12 +1,15 @@
 // Rows and files held together: what a crash left is swept after the start, what nothing refers to is collected.
 #include <fcntl.h>
+#include <sodium.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 
+#include "core/crypto.hpp"
 #include "core/log.hpp"
+#include "rooms/uploads/check.hpp"
 #include "rooms/uploads/files.hpp"
 #include "storage/local.hpp"
 #include "uploads_sql.hpp"
@@ -29,6 +32,14 @@ struct SomeRow {
 };
 BOOST_DESCRIBE_STRUCT(SomeRow, (), (id, owner_id, in_use))
 
+struct CheckedRow {
+  Uuid id;
+  std::int64_t size, thumbnail_size;
+  std::string sha256;
+};
+BOOST_DESCRIBE_STRUCT(CheckedRow, (), (id, size, thumbnail_size, sha256))
+
+const db::Query<CheckedRow, Uuid> select_checked{sql::check};
 const db::Query<Uuid> collect_unused{sql::collect};
 const db::Query<db::Nothing> mend_unused{sql::mend};
 const db::Query<Uuid, std::vector<Uuid>> select_known{sql::known};
@@ -117,7 +128,50 @@ Awaitable<void> look_for_missing(db::Client& database, const Inventory& stock) {
   }
 }
 
+/// Whether the bytes under the key are those of the hash. Throws storage::Error, not_found among them.
+bool has_hash(storage::Store& store, const std::string& key, std::int64_t size, const std::string& sha256) {
+  constexpr std::uint64_t piece = 4 << 20;
+  crypto_hash_sha256_state state;
+  crypto_hash_sha256_init(&state);
+  for (std::uint64_t at = 0; at < static_cast<std::uint64_t>(size); at += piece) {
+    const std::string bytes = store.read(key, at, piece);
+    crypto_hash_sha256_update(&state, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
+  }
+  Mac sum;
+  crypto_hash_sha256_final(&state, sum.data());
+  return to_hex(as_text(sum)) == sha256;
+}
+
+enum class Found { whole, missing, damaged };
+
+Found look_at(storage::Store& store, const CheckedRow& row) {
+  const std::string key = key_of(row.id, Variant::picture);
+  const auto picture = store.find(key), thumbnail = store.find(key_of(row.id, Variant::thumbnail));
+  if (!picture || !thumbnail) return Found::missing;
+  const bool whole = picture->size == static_cast<std::uint64_t>(row.size) &&
+                     thumbnail->size == static_cast<std::uint64_t>(row.thumbnail_size) &&
+                     has_hash(store, key, row.size, row.sha256);
+  return whole ? Found::whole : Found::damaged;
+}
+
 }  // namespace
+
+Awaitable<FilesCheck> check_files(storage::Store& store, db::Executor& db) {
+  FilesCheck check;
+  for (Uuid after;;) {
+    const auto rows = co_await db::all(db, select_checked, after);
+    for (const CheckedRow& row : rows) {
+      ++check.uploads;
+      const Found found = look_at(store, row);
+      if (found == Found::whole) continue;
+      if (check.missing + check.damaged == 0) check.first = row.id;
+      ++(found == Found::missing ? check.missing : check.damaged);
+    }
+    if (rows.size() < bite) break;
+    after = rows.back().id;
+  }
+  co_return check;
+}
 
 Folder::Folder(fs::path path) : path_(std::move(path)), began_(SystemTime::clock::now()) {}
 

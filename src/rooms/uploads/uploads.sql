@@ -85,6 +85,10 @@ SELECT id FROM uploads WHERE id = ANY (:ids)
 SELECT u.id, u.owner_id, NOT (@unused@) AS in_use FROM uploads u
 WHERE u.id > :after AND u.created_at < :made_before ORDER BY u.id LIMIT 1000
 
+-- name: uploads.check
+-- A page of all rows, with what their files must be.
+SELECT u.id, u.size, u.thumbnail_size, u.sha256 FROM uploads u WHERE u.id > :after ORDER BY u.id LIMIT 1000
+
 -- name: uploads.export_files
 -- What is known of somebody's pictures; the pictures themselves are at their addresses.
 SELECT u.id::text AS key, json_build_object(

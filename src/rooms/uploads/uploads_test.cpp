@@ -9,6 +9,7 @@
 
 #include "core/crypto.hpp"
 #include "harness/harness.hpp"
+#include "rooms/uploads/check.hpp"
 #include "rooms/uploads/images.hpp"
 
 namespace hourz::harness {
@@ -425,6 +426,12 @@ TEST_F(Uploads, AreSweptAndCollected) {
   EXPECT_EQ(own.sql("SELECT files::text FROM upload_sums"), "3");
   EXPECT_EQ(files(own).size(), 6U);
 
+  const auto checked = [&] {
+    const uploads::FilesCheck check = own.wait(uploads::check_files(*own.house().store, own.desk().database.reads()));
+    return std::to_string(check.uploads) + " " + std::to_string(check.missing) + " " + std::to_string(check.damaged);
+  };
+  EXPECT_EQ(checked(), "3 0 0");
+
   // What two crashes would leave: a file without a row, half a file, a row without its file.
   const auto path_of = [&](const std::string& id) { return own.files() / "objects" / "pictures" / id.substr(34) / id; };
   fs::remove(path_of(lost));
@@ -449,6 +456,15 @@ TEST_F(Uploads, AreSweptAndCollected) {
   own.wait(uploads::sweep(own.house().uploads, own.desk().database));
   EXPECT_EQ(own.sql("SELECT count(*) FROM uploads WHERE id = $1::uuid", {used}), "1");
   EXPECT_EQ(own.get("/files/" + used).status, 404);
+  EXPECT_EQ(checked(), "2 1 0");
+  // As long as it was, but other bytes; then shorter.
+  {
+    std::fstream file(path_of(fresh), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(10).put('!');
+  }
+  EXPECT_EQ(checked(), "2 1 1");
+  fs::resize_file(path_of(fresh).string() + ".thumb", 1);
+  EXPECT_EQ(checked(), "2 1 1");
 }
 
 }  // namespace
