@@ -310,6 +310,8 @@ Awaitable<Admitted> Pipeline::admit(RequestHead head) {
   ticket->request_id = given && is_sane_request_id(*given) ? std::string(*given) : to_string(make_uuid());
   Admitted admitted;
   std::optional<Problem> problem;
+  Workload* load = nullptr;
+  bool asking = false;  // which takes a place: its statements wait behind those of the work
   try {
     const std::string_view target = ticket->head.target;
     const auto mark = target.find('?');
@@ -336,12 +338,14 @@ Awaitable<Admitted> Pipeline::admit(RequestHead head) {
       admitted.body_limit = match.bound->endpoint->body_limit;
       admitted.streamed = match.bound->takes_upload;
       // As cheaply as it can be done: before caller, quota and body are looked at.
-      const Workload* const load = workload_of(*match.bound->endpoint);
-      if (load != nullptr && !load->has_room()) {
+      load = workload_of(*match.bound->endpoint);
+      if (load != nullptr && !load->has_room(ticket->start)) {
         admitted.refusal = shed(*ticket);
         conclude(*ticket, *admitted.refusal);
         co_return admitted;
       }
+      if (load != nullptr) load->begin(ticket->start);
+      asking = load != nullptr;
       co_await authorize(*ticket);
       if (ticket->head.content_length.value_or(0) > admitted.body_limit) {
         throw Problem(ErrorCode::body_too_large,
@@ -370,6 +374,7 @@ Awaitable<Admitted> Pipeline::admit(RequestHead head) {
     ticket->cause = error.what();
     problem.emplace(unforeseen(error));
   }
+  if (asking) load->leave();
   if (problem) admitted.refusal = to_response(*problem, ticket->request_id);
   if (admitted.refusal) {
     conclude(*ticket, *admitted.refusal);
@@ -493,13 +498,13 @@ Awaitable<Response> Pipeline::answer(std::unique_ptr<Admission> admission, std::
   auto& ticket = static_cast<Ticket&>(*admission);
   Workload* const load = workload_of(*ticket.bound->endpoint);
   if (load == nullptr) co_return co_await work(ticket, std::move(body), reader);
-  if (!load->has_room()) {  // it was taken while the token was read, or the body
+  const auto since = Clock::now();
+  if (!load->has_room(since)) {  // it was taken while the body was read
     Response refusal = shed(ticket);
     conclude(ticket, refusal);
     co_return refusal;
   }
-  const auto since = Clock::now();
-  load->begin();
+  load->begin(since);
   Response response = co_await work(ticket, std::move(body), reader);
   load->end(since, Clock::now());
   co_return response;

@@ -3,7 +3,8 @@
 //
 // The bound moves by what the work says: while it is reached and even the quickest request of a tenth of a second took
 // longer than the target, there is a queue that never empties, and the bound shrinks; while it is reached and they are
-// quick, it grows. A few slow requests, or slow ones that are not many, move nothing.
+// quick, it grows. While nothing at all has ended for longer than the target, only `least` are taken on. A few slow
+// requests, or slow ones that are not many, move nothing.
 #pragma once
 #include <algorithm>
 #include <chrono>
@@ -14,21 +15,27 @@ namespace hourz::http {
 class Workload {
  public:
   using Clock = std::chrono::steady_clock;
-  static constexpr std::size_t least = 16, first = 256, most = 4096;
+  static constexpr std::size_t least = 16, first = 128, most = 4096;
   static constexpr std::chrono::milliseconds period{100};
 
   /// A `target` of zero refuses nothing.
   explicit Workload(std::chrono::milliseconds target) : target_(target) {}
 
   /// Whether there is room for one more.
-  bool has_room() const { return target_.count() == 0 || under_way_ < bound_; }
+  bool has_room(Clock::time_point now) const {
+    return target_.count() == 0 || under_way_ < least ||
+           (under_way_ < bound_ && now - period_began_ <= target_ + period);
+  }
   std::size_t under_way() const { return under_way_; }
   std::size_t bound() const { return bound_; }
 
-  void begin() {
-    ++under_way_;
+  void begin(Clock::time_point now) {
+    if (under_way_++ == 0 && now - period_began_ >= period) period_began_ = now;  // it was idle
     reached_ = reached_ || under_way_ >= bound_;
   }
+
+  /// Of what began, and was not the work itself: asking who somebody is.
+  void leave() { --under_way_; }
 
   /// Of a request that began at `since`.
   void end(Clock::time_point since, Clock::time_point now) {
@@ -53,7 +60,7 @@ class Workload {
   std::size_t under_way_ = 0;
   std::size_t bound_ = first;
   bool reached_ = false;
-  Clock::time_point period_began_{};
+  Clock::time_point period_began_{};  ///< the last one to end after it moves it
   Clock::duration quickest_ = Clock::duration::max();
 };
 

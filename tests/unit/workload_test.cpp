@@ -28,11 +28,11 @@ struct Simulated {
     double due = 0;
     for (auto t = 0ms; t < length; t += 1ms, now += 1ms) {
       for (due += arrivals_a_second / 1000.0; due >= 1; due -= 1) {
-        if (!load.has_room()) {
+        if (!load.has_room(now)) {
           ++refused;
           continue;
         }
-        load.begin();
+        load.begin(now);
         queue.push_back(now);
       }
       for (credit = std::min(credit + per_second / 1000.0, 10.0); credit >= 1 && !queue.empty(); credit -= 1) {
@@ -65,7 +65,7 @@ TEST(WorkloadTest, SlowRequestsThatAreNotManyMoveNothing) {
   Workload load(200ms);
   Clock::time_point now{1h};
   for (int i = 0; i < 100; ++i) {
-    load.begin();
+    load.begin(now);
     load.end(now, now + 3s);
     now += 3s;
   }
@@ -78,7 +78,7 @@ TEST(WorkloadTest, WhatStopsAltogetherIsGivenLittleAndComesBack) {
   for (int round = 0; round < 40; ++round) {
     const auto began = now;
     std::size_t taken = 0;
-    for (; load.has_room(); ++taken) load.begin();
+    for (; load.has_room(now); ++taken) load.begin(now);
     now += 2s;
     for (; taken > 0; --taken) load.end(began, now);
   }
@@ -89,10 +89,29 @@ TEST(WorkloadTest, WhatStopsAltogetherIsGivenLittleAndComesBack) {
   EXPECT_EQ(server.refused, 0);
 }
 
+TEST(WorkloadTest, WhileNothingEndsLittleIsTakenOn) {
+  Workload load(200ms);
+  Clock::time_point now{1h};
+  for (std::size_t i = 0; i < Workload::least; ++i) load.begin(now);
+  EXPECT_TRUE(load.has_room(now + 200ms));
+  EXPECT_FALSE(load.has_room(now + 301ms));
+  load.end(now, now + 400ms);
+  EXPECT_TRUE(load.has_room(now + 401ms));
+  // A crowd after a pause is no standstill.
+  for (std::size_t i = 1; i < Workload::least; ++i) load.end(now, now + 400ms);
+  now += 1min;
+  for (std::size_t i = 0; i < Workload::first; ++i) {
+    EXPECT_TRUE(load.has_room(now)) << i;
+    load.begin(now);
+  }
+  EXPECT_FALSE(load.has_room(now));
+}
+
 TEST(WorkloadTest, ATargetOfZeroRefusesNothing) {
   Workload load(0ms);
-  for (int i = 0; i < 100'000; ++i) load.begin();
-  EXPECT_TRUE(load.has_room());
+  const Clock::time_point now{1h};
+  for (int i = 0; i < 100'000; ++i) load.begin(now);
+  EXPECT_TRUE(load.has_room(now));
 }
 
 }  // namespace
