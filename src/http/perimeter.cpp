@@ -17,13 +17,8 @@ constexpr std::string_view exposed =
 constexpr std::string_view request_fields =
     "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, If-Range, Range, X-Request-Id";
 constexpr std::string_view preflight_lasts_s = "600";
-/// There is no word for "nothing at all", so what asks for leave is named: a document of ours may use none of it.
-constexpr std::string_view no_permissions =
-    "accelerometer=(), autoplay=(), bluetooth=(), camera=(), clipboard-read=(), clipboard-write=(), "
-    "display-capture=(), encrypted-media=(), fullscreen=(), gamepad=(), geolocation=(), gyroscope=(), hid=(), "
-    "idle-detection=(), local-fonts=(), magnetometer=(), microphone=(), midi=(), payment=(), picture-in-picture=(), "
-    "publickey-credentials-create=(), publickey-credentials-get=(), screen-wake-lock=(), serial=(), storage-access=(), "
-    "usb=(), web-share=(), window-management=(), xr-spatial-tracking=()";
+/// There is no word for "nothing at all": the worst are named, and not all, since it goes with every answer.
+constexpr std::string_view no_permissions = "camera=(), geolocation=(), microphone=(), payment=(), usb=()";
 
 /// `203.0.113.7`, `203.0.113.7:4711`, `2001:db8::1`, `[2001:db8::1]:4711`.
 std::optional<AddressBytes> hop_of(std::string_view item) {

@@ -107,7 +107,7 @@ TEST(Perimeter, AnAnswersOwnFieldsAreNotSaidTwice) {
        {"X-Content-Type-Options: nosniff\r\n", "Referrer-Policy: no-referrer\r\n", "X-Frame-Options: DENY\r\n",
         "Vary: Origin\r\n", "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n",
         "Cross-Origin-Resource-Policy: same-origin\r\n", "Cache-Control: no-store\r\n",
-        "Permissions-Policy: accelerometer=(), "}) {
+        "Permissions-Policy: camera=(), "}) {
     EXPECT_TRUE(has(plain, field)) << field;
   }
   EXPECT_FALSE(has(plain, "Strict-Transport-Security"));
