@@ -3,20 +3,26 @@
 // wait, run() throws Problem overloaded at once, which is a 503 with Retry-After; nothing queues without bound.
 #pragma once
 #include <atomic>
+#include <boost/asio/async_result.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <chrono>
+#include <condition_variable>
 #include <cstddef>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "core/problem.hpp"
 
@@ -29,10 +35,10 @@ class WorkerPool {
     std::size_t queue = 256;  ///< what may wait besides what is being done
     std::string busy;         ///< what a refused caller is told
     /// Takes the processor only when nobody else wants it: being nice is not enough where the kernel groups processes
-    /// by session, for it counts within a session only, and each of PostgreSQL's is one.
+    /// by session, for it counts within a session only, and each of PostgreSQL's is one. Where others leave none for a
+    /// second, one more thread, which asks for it like any other, does what waits, until these come along again.
     bool yielding = false;
-    /// 0 to 19: how far behind the other threads of this server, where that is enough and standing still would be too
-    /// much: a pool that yields gets nothing at all beside anybody who is always busy.
+    /// 0 to 19: how far behind the other threads of this server.
     int niceness = 0;
     std::function<void()> on_thread = {};  ///< called on each thread before its first work
     std::function<void()> on_quiet = {};   ///< called on a thread when nothing is left to do
@@ -52,9 +58,12 @@ class WorkerPool {
     using Result = std::invoke_result_t<Work>;
     std::optional<std::conditional_t<std::is_void_v<Result>, std::monostate, Result>> result;
     // Two hops: to the pool, then home. Between them this coroutine touches nothing of the shard.
-    co_await boost::asio::post(boost::asio::bind_executor(*pool_, boost::asio::use_awaitable));
+    co_await boost::asio::async_initiate<const boost::asio::use_awaitable_t<>&, void()>(
+        [this](auto handler) {
+          push([kept = std::make_shared<decltype(handler)>(std::move(handler))] { std::move (*kept)(); });
+        },
+        boost::asio::use_awaitable);
     try {
-      settle_in();
       if constexpr (std::is_void_v<Result>) {
         work();
       } else {
@@ -79,14 +88,29 @@ class WorkerPool {
   std::size_t waiting() const { return waiting_; }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
+  struct Job {
+    std::function<void()> work;
+    Clock::time_point since;
+  };
+
   void enter();
   void leave();
-  void settle_in();
+  void push(std::function<void()> work);
+  void work_off();
+  void stand_by();
+  void do_first(std::unique_lock<std::mutex>& lock);
 
   Options options_;
   std::size_t most_;
   std::atomic<std::size_t> waiting_{0};
-  std::unique_ptr<boost::asio::thread_pool> pool_;
+  std::mutex mutex_;
+  std::condition_variable wake_, wake_standby_;
+  std::deque<Job> jobs_;
+  Clock::time_point last_done_{};  ///< by a thread other than the one that stands by
+  std::atomic<bool> stopped_{false};
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace hourz
