@@ -129,8 +129,9 @@ class Cluster {
   pid_t spawn(const std::vector<std::string>& words) const {
     const char* bin = std::getenv("HOURZ_POSTGRES_BIN");
     const std::string program = std::string(bin != nullptr ? bin : "/usr/lib/postgresql/15/bin") + '/' + words[0];
-    std::vector<char*> argv;
-    for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
+    // Named by its path: it looks for its siblings beside itself, or on PATH, where Debian does not put them.
+    std::vector<char*> argv = {const_cast<char*>(program.c_str())};
+    for (std::size_t i = 1; i < words.size(); ++i) argv.push_back(const_cast<char*>(words[i].c_str()));
     argv.push_back(nullptr);
     const std::string log = folder_ + "/log";
     const pid_t pid = fork();
