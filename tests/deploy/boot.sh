@@ -6,7 +6,16 @@ group=/sys/fs/cgroup/unified
 [[ -d $group ]] || group=/sys/fs/cgroup
 group=$group/hourz-$$
 mkdir "$group"
-trap 'rmdir "$group" 2>/dev/null || true' EXIT
+# Its init leaves groups of its own in this one.
+leave() {
+  [[ -z ${machine:-} ]] || { kill -KILL "$machine" && wait "$machine"; } 2>/dev/null || true
+  echo $$ >"${group%/*}/cgroup.procs"
+  for _ in {1..50}; do
+    find "$group" -depth -type d -exec rmdir {} + 2>/dev/null && return
+    sleep 0.1
+  done
+}
+trap leave EXIT
 echo $$ >"$group/cgroup.procs"
 cd "$1"
 inside() {
@@ -35,6 +44,5 @@ inside() {
 export -f inside
 unshare --mount --pid --uts --ipc --cgroup --fork --kill-child --propagation private bash -c inside </dev/null &
 machine=$!
-trap 'kill -KILL "$machine" 2>/dev/null; wait "$machine" 2>/dev/null || true; sleep 0.1; rmdir "$group" 2>/dev/null || true' EXIT
 trap 'exit 0' TERM INT
 wait "$machine"
