@@ -24,7 +24,7 @@
 #include "db/data_directory.hpp"
 #include "db/migrations.hpp"
 #include "demo/demo.hpp"
-#include "rooms/uploads/check.hpp"
+#include "rooms/uploads/uploads.hpp"
 #include "storage/copy.hpp"
 #include "storage/local.hpp"
 #include "storage/s3.hpp"

@@ -9,8 +9,8 @@
 
 #include "core/crypto.hpp"
 #include "core/log.hpp"
-#include "rooms/uploads/check.hpp"
 #include "rooms/uploads/files.hpp"
+#include "rooms/uploads/uploads.hpp"
 #include "storage/local.hpp"
 #include "uploads_sql.hpp"
 

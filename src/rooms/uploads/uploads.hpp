@@ -90,4 +90,17 @@ Awaitable<void> sweep(Deps& deps, db::Client& database);
 /// Uploads that nothing has referred to for a day.
 Awaitable<void> collect(Deps& deps, db::Client& database);
 
+/// Every upload's row held against its two files, as a command does after a restore.
+struct FilesCheck {
+  std::int64_t uploads = 0;
+  std::int64_t missing = 0;  ///< of which one of the two files is not there
+  std::int64_t damaged = 0;  ///< of another length, or a picture of another hash
+  Uuid first;                ///< of those
+};
+
+/// Looks at every upload, reads every picture and changes nothing: what to do about a missing file is for a person, who
+/// may still have it. Blocks on the store: for a command, not for a server. Throws storage::Error for what is neither
+/// there nor missing.
+Awaitable<FilesCheck> check_files(storage::Store& store, db::Executor& db);
+
 }  // namespace hourz::uploads

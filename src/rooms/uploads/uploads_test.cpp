@@ -9,7 +9,6 @@
 
 #include "core/crypto.hpp"
 #include "harness/harness.hpp"
-#include "rooms/uploads/check.hpp"
 #include "rooms/uploads/images.hpp"
 
 namespace hourz::harness {
