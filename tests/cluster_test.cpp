@@ -166,6 +166,7 @@ void hold(const fs::path& directory, bool durable, const std::function<void(cons
   for (;;) pause();
 }
 
+/// D02.
 TEST(Cluster, IsMadeOnFirstStartAndQuickOnTheSecond) {
   const Folder folder;
   // A directory that does not exist yet, below one that does.

@@ -46,6 +46,7 @@ TEST_F(Contract, TheCommittedDocumentsAreTheGeneratedOnes) {
       << "docs/errors.md is not what the table of errors says; make it anew with: hourz errors > docs/errors.md";
 }
 
+/// P04.
 TEST_F(Contract, EveryEndpointIsInTheDocumentAndTheReverse) {
   const auto document = http::openapi_document(world().house().router);
   std::set<std::string> declared, bound;
@@ -168,11 +169,48 @@ void expect_dressed(const Answer& answer, const std::string& what, bool listed) 
   EXPECT_EQ(answer.header("Server"), "") << what;
   EXPECT_EQ(answer.header("Access-Control-Allow-Origin"), listed ? "https://app.hourz.test" : "") << what;
   EXPECT_EQ(answer.header("Access-Control-Allow-Credentials"), listed ? "true" : "") << what;
-  EXPECT_EQ(answer.header("Access-Control-Expose-Headers").find("RateLimit-Policy") != std::string::npos, listed)
-      << what;
+  for (const char* needed : {"RateLimit", "RateLimit-Policy", "Retry-After", "Location", "ETag", "X-Request-Id"}) {
+    const std::string granted = ", " + answer.header("Access-Control-Expose-Headers") + ",";
+    EXPECT_EQ(granted.find(std::string(", ") + needed + ",") != std::string::npos, listed) << what << ": " << needed;
+  }
 }
 
+/// C02, C03, C05.
 TEST_F(Contract, EveryAnswerIsDressedWhateverItSays) {
+  world().restart([](Config& config) {
+    config.cors_origins = "https://app.hourz.test";
+    config.rate_limit = "on";
+  });
+  // What a page must be able to read most of all: that it asks too much, that a body is too large, that we are away.
+  for (const char* origin : {"https://app.hourz.test", "https://evil.test"}) {
+    const bool listed = std::string_view(origin) == "https://app.hourz.test";
+    const Fields from{{"origin", origin}};
+    const auto login = [&] {
+      return world().send({http::Method::post,
+                           "/api/auth/login",
+                           R"({"email":"a@example.com","password":"nobody is this"})",
+                           {},
+                           from,
+                           listed ? "10.9.0.1" : "10.9.0.2"});
+    };
+    Answer held_back = login();
+    for (int i = 0; i < 10 && held_back.status != 429; ++i) held_back = login();
+    EXPECT_EQ(held_back.status, 429);
+    expect_dressed(held_back, "429", listed);
+    const Answer too_large = world().send({http::Method::post,
+                                           "/api/auth/refresh",
+                                           std::string(100'000, ' '),
+                                           {},
+                                           from,
+                                           listed ? "10.9.0.3" : "10.9.0.4"});
+    EXPECT_EQ(too_large.status, 413);
+    expect_dressed(too_large, "413", listed);
+    world().house().system.ready = false;
+    const Answer away = world().get("/health/ready", {}, from);
+    world().house().system.ready = true;
+    EXPECT_EQ(away.status, 503);
+    expect_dressed(away, "503", listed);
+  }
   world().restart([](Config& config) { config.cors_origins = "https://app.hourz.test"; });
   const Person someone = world().person();
   for (const char* origin : {"https://app.hourz.test", "https://evil.test", "null", ""}) {

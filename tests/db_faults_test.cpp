@@ -38,6 +38,7 @@ TEST_F(DbFaults, ATerminatedBackendIsReplaced) {
   }
 }
 
+/// D03.
 TEST_F(DbFaults, ALostCommitIsOfUnknownOutcome) {
   auto tx = client->begin();
   std::optional<ErrorKind> kind;

@@ -122,6 +122,7 @@ TEST(EmbeddedMigrations, CarryTheirChecksums) {
   }
 }
 
+/// X01: from nothing, and once more.
 TEST_F(Migrations, UpDownAndUpAgainGiveTheSameSchema) {
   const int all = static_cast<int>(embedded_migrations().size());
   EXPECT_EQ(migrate_up(owner()), all);
@@ -174,7 +175,7 @@ TEST_F(Migrations, FiveStartingAtOnceMigrateOnce) {
   EXPECT_EQ(value("SELECT count(*) FROM schema_migrations"), "3");
 }
 
-/// Killed in the middle of each step; the next try ends where an undisturbed one does.
+/// X01. Killed in the middle of each step; the next try ends where an undisturbed one does.
 TEST_F(Migrations, AKillInTheMiddleLeavesNothingHalfDone) {
   migrate_up(owner(), three_steps());
   const std::string whole = dump();
@@ -206,6 +207,40 @@ TEST_F(Migrations, AKillInTheMiddleLeavesNothingHalfDone) {
     EXPECT_EQ(migrate_up(owner(), {usual.begin(), usual.begin() + static_cast<long>(at) + 1}), 1);
   }
   EXPECT_EQ(migrate_up(owner(), three_steps()), 0);
+  EXPECT_EQ(dump(), whole);
+}
+
+/// X01: the same for every step that we ship, killed at its end, when all of it has been done and nothing is committed.
+TEST_F(Migrations, AKillInAnyOfOurStepsLeavesNothingHalfDone) {
+  migrate_up(owner());
+  const std::string whole = dump();
+  migrate_down(owner(), 0);
+  const std::vector<Migration>& steps = embedded_migrations();
+  for (std::size_t at = 0; at < steps.size(); ++at) {
+    std::vector<Migration> slow = steps;
+    slow[at].up += "; SELECT pg_sleep(60)";
+    const pid_t pid = fork();
+    if (pid == 0) {
+      try {
+        migrate_up(owner(), slow);
+      } catch (const std::exception&) {
+      }
+      _exit(0);
+    }
+    const bool asleep = soon([&] {
+      return value(
+                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = "
+                 "'PgSleep'") == "1";
+    });
+    kill(pid, SIGKILL);
+    wait_until(pid, Clock::now() + 5s);
+    ASSERT_TRUE(asleep) << steps[at].name;
+    const auto first = steps.begin();
+    EXPECT_EQ(migrate_up(owner(), {first, first + static_cast<long>(at)}), 0) << steps[at].name;
+    EXPECT_EQ(value("SELECT count(*) FROM schema_migrations"), std::to_string(at));
+    EXPECT_EQ(migrate_up(owner(), {first, first + static_cast<long>(at) + 1}), 1) << steps[at].name;
+  }
+  EXPECT_EQ(migrate_up(owner()), 0);
   EXPECT_EQ(dump(), whole);
 }
 
@@ -280,6 +315,7 @@ TEST_F(Migrations, PendingStepsAreToldOf) {
   EXPECT_NE(failure([&] { check_schema(app(), three_steps()); }).find("lacks 2"), std::string::npos);
 }
 
+/// X04.
 TEST_F(Migrations, TheApplicationRoleReadsAndWritesRowsAndNoMore) {
   migrate_up(owner(), three_steps());
   Session session(app());
@@ -308,7 +344,7 @@ TEST_F(Migrations, RightsFollowWhenTheRoleComesLater) {
   EXPECT_EQ(refused(app(), "UPDATE history SET what = 'y'"), "42501");
 }
 
-/// A table in use: the migrator steps back after 2 s, so that nobody queues behind it for longer, and tries again.
+/// A table in use: the migrator steps back after 1 s, so that nobody queues behind it for longer, and tries again.
 TEST_F(Migrations, AWaitForATableIsShortAndTriedAgain) {
   const auto steps = three_steps();
   migrate_up(owner(), {steps[0], steps[1]});

@@ -40,6 +40,7 @@ TEST_F(Idempotency, TheSameKeyGivesTheFirstAnswerAgain) {
   EXPECT_EQ(gigs_of(ann), "1");
 }
 
+/// M05.
 TEST_F(Idempotency, AnotherBodyOrPathIsRefusedAndOtherCallersAreApart) {
   const Person ann = world().person(), bob = world().person();
   ASSERT_EQ(create(ann, "shared").status, 201);
@@ -75,6 +76,7 @@ TEST_F(Idempotency, WhatIsStillRunningIsSaidAndOneTakesEffect) {
   EXPECT_EQ(create(ann, "storm").text, *texts.begin());
 }
 
+/// M07.
 TEST_F(Idempotency, AKeyHeldElsewhereIsInProgressUntilItsHolderIsGone) {
   const Person ann = world().person();
   db::Session holder(world().owner_url());
@@ -88,6 +90,7 @@ TEST_F(Idempotency, AKeyHeldElsewhereIsInProgressUntilItsHolderIsGone) {
   EXPECT_EQ(create(ann, "held").status, 201);
 }
 
+/// M07.
 TEST_F(Idempotency, RefusalsByTheStateOfThingsAreKeptAndFaultsAreNot) {
   const Person ann = world().person(), bob = world().person();
   const std::string gig = world().post_gig(ann);
@@ -130,6 +133,7 @@ TEST_F(Idempotency, ARefusedStepLeavesNothingButItsAnswer) {
       before);
 }
 
+/// M05.
 TEST_F(Idempotency, KeysAreHeldToTheirFormAndLastADay) {
   const Person ann = world().person();
   for (const std::string& wrong : {std::string(), std::string(256, 'k'), std::string("a b"), std::string("a\tb"),
@@ -167,6 +171,7 @@ TEST_F(Idempotency, RegisteringTwiceWithAKeyMakesOneAccountAndStoresNoPassword) 
 
 class Pipeline : public WorldTest {};
 
+/// E01.
 TEST_F(Pipeline, ProblemsAreDocumentsThatShowNothingOfUs) {
   const Person ann = world().person();
   const Answer answer = world().post("/api/gigs", R"({"title":"x"})", ann.token, {{"x-request-id", "my.id_1-2"}});
@@ -190,6 +195,7 @@ TEST_F(Pipeline, RequestIdsAreSaneOrOurs) {
             std::string(64, 'x'));
 }
 
+/// E02.
 TEST_F(Pipeline, AnUnknownErrorIs500WithoutInternals) {
   const Person ann = world().person();
   // A gig whose category cannot be read as the struct wants it would be one; a table gone is the plainest.
@@ -395,6 +401,7 @@ void give_up(World& world, int times) {
 
 class Retries : public WorldTest {};
 
+/// F06.
 TEST_F(Retries, ALostDeadlockIsTriedAgainAndNobodyHears) {
   const Person ann = world().person();
   give_up(world(), 3);
@@ -407,6 +414,7 @@ TEST_F(Retries, ALostDeadlockIsTriedAgainAndNobodyHears) {
   EXPECT_EQ(world().sql("SELECT count(*)::text FROM gigs"), "2");
 }
 
+/// F06.
 TEST_F(Retries, AreBoundedAndLeaveNothing) {
   const Person ann = world().person();
   const std::string before = world().sql("SELECT count(*)::text FROM gigs");

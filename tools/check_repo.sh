@@ -25,4 +25,9 @@ breach 'npm versions that are not exact' "$(search '"[^"]+": "[\^~><*]' '*packag
 breach 'a lock file that names a registry' "$(git grep --untracked -nIF -e '"resolved"' -- '*package-lock.json')"
 breach 'a script without a run bit' "$(git ls-files -s -- dev .ci/run tools/tour 'tools/*.sh' 'web/*.sh' | awk '$1 == "100644" {print $4}')"
 
+# Keys, in the files and in all that they ever were. The one that AWS made up for its own documentation is none.
+keys='-----BEGIN [A-Z ]*PRIVATE KEY-----|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|xox[abprs]-[0-9A-Za-z-]{10,}'
+breach 'a key' "$(search "$keys" . | grep -v 'AKIAIOSFODNN7EXAMPLE')"
+breach 'a key in the history' "$(git log --all -p -E -G"$keys" -- . ':!tools/check_repo.sh' | grep -E '^[+-]' | grep -E -e "$keys" | grep -v 'AKIAIOSFODNN7EXAMPLE')"
+
 ((breaches == 0))

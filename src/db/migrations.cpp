@@ -15,7 +15,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr int kAttempts = 5;
+constexpr int kAttempts = 10;
 constexpr std::chrono::hours kLongestStep{2};
 
 struct Applied {
@@ -90,8 +90,9 @@ template <class Steps>
 void in_transaction(Session& session, const std::string& what, Steps steps) {
   for (int attempt = 1;; ++attempt) {
     try {
-      // Whoever waits for a table's lock stops everyone behind it: so never for long.
-      session.execute("BEGIN; SET LOCAL lock_timeout = '2s'");
+      // Whoever waits for a table's lock stops everyone behind it: so never for longer than a server's statements may
+      // take (1.5 s unless it is set otherwise), or they would fail.
+      session.execute("BEGIN; SET LOCAL lock_timeout = '1s'");
       steps();
       session.execute("COMMIT");
       return;

@@ -8,11 +8,11 @@ MARK = "-- that was all --"
 
 
 class Psql:
-    """As superuser, by the database's socket. One statement after the other."""
+    """As superuser or somebody else, by the database's socket. One statement after the other."""
 
-    def __init__(self, database):
+    def __init__(self, database, user="postgres"):
         self.process = subprocess.Popen(
-            [f"{POSTGRES}/psql", "-XAtq", "-F\t", "-h", database.sockets, "-p", "5432", "-U", "postgres", "-d", "hourz"],
+            [f"{POSTGRES}/psql", "-XAtq", "-F\t", "-h", database.sockets, "-p", "5432", "-U", user, "-d", "hourz"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def __enter__(self):

@@ -25,7 +25,7 @@ def takes_connections(server):
 
 
 def test_immediate_stop_under_writers(server):
-    """D2, F02: PostgreSQL is told to quit at once, five times; our supervision starts it again. How long PostgreSQL takes
+    """D2, D02, F02: PostgreSQL is told to quit at once, five times; our supervision starts it again. How long PostgreSQL takes
     to recover is its own affair (it syncs every file, and waits for the disk); how long until we write again is ours."""
     folks = people(server.base, 16)
     pid, recoveries, ours = server.pid, [], []

@@ -178,7 +178,7 @@ def test_the_security_page_names_tests_that_are_there():
     single = {f"{suite}.{name}" for suite, name in re.findall(r"^TEST(?:_F|_P)?\((\w+), (\w+)\)", sources, re.M)}
     suites = {f"e2e.{name[5:-3]}" for name in os.listdir(f"{ROOT}/tests/e2e") if name.startswith("test_")}
     with open(f"{ROOT}/tests/CMakeLists.txt", encoding="utf-8") as file:
-        suites |= set(re.findall(r"^hourz_test\(([\w.]+)", file.read(), re.M)) | {"rooms"}
+        suites |= set(re.findall(r"^(?:hourz_test\(|add_test\(NAME )([\w.]+)", file.read(), re.M)) | {"rooms"}
     suites -= {"unit", "rooms", "contract"}  # which hold so much that to name them says nothing
     targets = set(os.listdir(f"{ROOT}/fuzz/corpus"))
     assert len(rows) > 20

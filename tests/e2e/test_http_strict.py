@@ -33,7 +33,7 @@ CASES = [
     ("cl_empty", post("Content-Length: "), {400}, False),
     ("cl_fraction", post("Content-Length: 5.0", body=b"hello"), {400}, False),
     ("cl_space_inside", post("Content-Length: 1 0", body=b"0123456789"), {400}, False),
-    # framing: transfer codings (T02 to T04)
+    # framing: transfer codings (T02, T03, T04)
     ("te_chunked", post(TE, body=CHUNKED), {411}, False),
     ("te_chunked_case", post("tRANSFER-eNCODING: CHUNKED", body=CHUNKED), {411}, False),
     ("te_unknown", post("Transfer-Encoding: xchunked", body=HIDDEN), {400, 501}, False),

@@ -1,4 +1,4 @@
-"""The server is killed, again and again, while eight writers go on: nothing acknowledged is lost, nothing doubled."""
+"""D01: the server is killed, again and again, while eight writers go on: nothing acknowledged is lost, nothing doubled."""
 
 import random
 import time

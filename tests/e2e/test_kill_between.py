@@ -27,7 +27,7 @@ def usual_time(server, seeker):
 
 
 def test_kill_between_effect_and_answer(server):
-    """M06: a request with a key is sent, the server dies at some moment around its commit, the retry settles it."""
+    """M06, D03: a request with a key is sent, the server dies at some moment around its commit, the retry settles it."""
     rounds = 50
     (seeker,) = people(server.base, 1)
     chance = random.Random(11)

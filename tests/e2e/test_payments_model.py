@@ -1,4 +1,4 @@
-"""M10: eight clients pay, cancel, release, dispute and split at random, many of them at once and twice, while the server
+"""M08, M10: eight clients pay, cancel, release, dispute and split at random, many of them at once and twice, while the server
 is killed and PostgreSQL is stopped. Every answer must be one that the reference model gives (money_model.py), and at the
 end every gig, payment, account and chain must be as the model has it, with nothing stuck.
 

@@ -1,4 +1,4 @@
-"""People over open sockets: whoever is blocked hears nothing more, on whatever server they are."""
+"""Z08: people over open sockets: whoever is blocked hears nothing more, on whatever server they are."""
 
 import time
 

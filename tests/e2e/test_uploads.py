@@ -112,7 +112,7 @@ def test_two_uploads_on_one_connection(server):
 
 
 def test_a_body_in_drops(server):
-    """The boundary is met however packets cut it."""
+    """U05: the boundary is met however packets cut it."""
     someone = Person(server.base)
     body = form(png(4, 4))
     with connection(server) as peer:
@@ -124,6 +124,7 @@ def test_a_body_in_drops(server):
 
 
 def test_ten_thousand_parts(server):
+    """U05."""
     someone = Person(server.base)
     part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n'.encode()
     before = rss_mib(server.pid)
@@ -212,6 +213,7 @@ def test_a_quota_holds(server):
 
 
 def test_large_pictures_come_whole(server):
+    """U07: in parts too, and however many are asked for."""
     someone = Person(server.base)
     made = upload(someone, png(1800, 1800, random.Random(9))).json
     assert made["size"] > 8 * MIB
@@ -235,6 +237,7 @@ def test_large_pictures_come_whole(server):
 
 
 def test_a_gig_shows_it(server):
+    """U07."""
     seeker, stranger = Person(server.base), Person(server.base)
     url = upload(seeker, png(50, 50)).json["url"]
     seeker.post("/api/gigs", gig(image_urls=[url]), 201)

@@ -1,4 +1,4 @@
-"""The opening handshake of RFC 6455, section 4, in raw bytes against net_probe: what opens, what is refused, what follows.
+"""W02: the opening handshake of RFC 6455, section 4, in raw bytes against net_probe: what opens, what is refused, what follows.
 
 Each refused case is followed on the same connection by one more request, as in test_http_strict.py: a connection that
 should have been closed shows a second answer, and one that should go on shows none.
@@ -155,6 +155,8 @@ def test_unsound(probe, data, status, goes_on):
     assert "sec-websocket-accept" not in first.headers
     assert first.headers.get("sec-websocket-version") == ("13" if status == 426 else None)
     assert first.headers.get("upgrade") == ("websocket" if status == 426 else None)
+    if status >= 400 and not first.headers.get("content-type", "").startswith("application/problem+json"):
+        raise AssertionError(f"E01: {first}")
     kept = "Upgrade" if status == 426 else "keep-alive" if b" HTTP/1.0" in data else None
     assert first.headers.get("connection") == (kept if goes_on else "close")
 

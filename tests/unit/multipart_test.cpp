@@ -36,6 +36,7 @@ std::string form(std::string_view file, std::string_view disposition = "form-dat
          std::string(file) + "\r\n--XX--\r\n";
 }
 
+/// U05.
 TEST(Multipart, GivesTheFileWhereverItIsCut) {
   using namespace std::string_literals;
   for (const std::string& file : {"hello"s, ""s, "\r\n--X"s, "\r\r\n--XY"s, "\r\n\r\n--X-\r\n"s, std::string(300, '\r'),
@@ -63,6 +64,7 @@ TEST(Multipart, RefusesWhatIsCutOff) {
   EXPECT_EQ(parse(std::string_view(whole).substr(0, whole.size() - 2)).error, "");
 }
 
+/// U04.
 TEST(Multipart, NamesOfFilesAreNotLookedAt) {
   for (const char* disposition :
        {R"(form-data; name="file")", R"(form-data; name=file; filename=x)",
@@ -75,6 +77,7 @@ TEST(Multipart, NamesOfFilesAreNotLookedAt) {
   EXPECT_EQ(parse(form("x", std::string("form-data; name=\"file\"; filename=\"a\0b\"", 38))).error, "");
 }
 
+/// U05.
 TEST(Multipart, RefusesEveryOtherForm) {
   for (const char* disposition :
        {"form-data", "form-data; name=\"other\"", "form-data; name=\"file\"; name=\"file\"",
@@ -115,6 +118,7 @@ TEST(Multipart, StopsAtTheLimit) {
   EXPECT_EQ(parse({whole}, "XX", 99).error, "body_too_large");
 }
 
+/// U05.
 TEST(Multipart, BoundariesAreTakenFromTheField) {
   EXPECT_EQ(boundary_in("multipart/form-data; boundary=abc"), "abc");
   EXPECT_EQ(boundary_in("multipart/form-data;charset=utf-8; Boundary=\"a b'()+_,-./:=?\""), "a b'()+_,-./:=?");

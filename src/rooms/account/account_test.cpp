@@ -138,6 +138,7 @@ const std::map<std::string, std::string> columns{
     {"idempotency_keys.user_id", "- answers that the person was given, kept for a day"},
 };
 
+/// E06.
 TEST_F(Account, TheExportHasAListForEveryTableThatNamesPeople) {
   std::set<std::string> parts;
   for (const auto& part : world().house().account.personal.parts) parts.insert(std::string(part.name));
@@ -206,6 +207,7 @@ TEST_F(Account, AnExportComesInPagesAndHasABound) {
   EXPECT_GT(cut.at("/data/chat_messages").as_array().size(), 20U);
 }
 
+/// E06.
 TEST_F(Account, ADeletedAccountIsNobodys) {
   world_ = std::make_unique<World>();  // without the canaries of other tests
   world().admin();                     // another one, who stays
@@ -300,6 +302,7 @@ TEST_F(Account, OnlyItsOwnerDeletesAnAccount) {
   EXPECT_EQ(world().post("/api/auth/refresh", {{"refresh_token", pair.string_at("/refresh_token")}}).status, 401);
 }
 
+/// M08.
 TEST_F(Account, StaysWhileAGigOrMoneyIsOpen) {
   const Person ann = world().person("Ann"), ben = world().person("Ben"), admin = world().admin();
   const auto refused = [&](const char* code) {

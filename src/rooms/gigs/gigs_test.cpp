@@ -138,6 +138,7 @@ TEST_F(Gigs, MoneyComesBackExactly) {
   }
 }
 
+/// G05.
 TEST_F(Gigs, StrangersSeeAPointThatIsOffAndAlwaysTheSame) {
   const Person seeker = world().person(), helper = world().person(), stranger = world().person();
   const Point true_place{13.7563, 100.5018};
@@ -168,6 +169,33 @@ TEST_F(Gigs, StrangersSeeAPointThatIsOffAndAlwaysTheSame) {
     ASSERT_FALSE(answer.at("/gigs").as_array().empty());
     for (const auto& one : answer.at("/gigs").as_array()) EXPECT_NE(one.at("latitude"), true_place.latitude) << list;
   }
+  // Nor do distances, edges of circles and edges of boxes tell it: all are of the point that is shown.
+  const Point other{read(stranger, gig).number_at("/latitude"), read(stranger, gig).number_at("/longitude")};
+  const auto found = [&](const std::string& query) {
+    std::vector<double> metres;
+    for (const Answer all = world().get("/api/gigs?limit=100&" + query, stranger.token);
+         const auto& one : all.at("/gigs").as_array()) {
+      if (one.at("id").as_string() != gig) continue;
+      metres.push_back(one.as_object().contains("distance_km") ? one.at("distance_km").to_number<double>() * 1000 : 0);
+    }
+    return metres;
+  };
+  const auto near = [&](Point from, const char* radius_km) {
+    return found("latitude=" + std::to_string(from.latitude) + "&longitude=" + std::to_string(from.longitude) +
+                 "&radius_km=" + radius_km);
+  };
+  std::mt19937 random(13);
+  std::uniform_real_distribution<double> around(-0.02, 0.02);
+  for (int i = 0; i < 100; ++i) {
+    const Point from{true_place.latitude + around(random), true_place.longitude + around(random)};
+    const std::vector<double> told = near(from, "10");
+    const double metres = sphere_distance_m(from, other);
+    EXPECT_TRUE(told.size() == 1 && std::fabs(told[0] - metres) < 2 + 0.005 * metres) << metres;
+  }
+  EXPECT_EQ(near(true_place, "0.1").empty(), sphere_distance_m(other, true_place) > 100);
+  EXPECT_EQ(near(other, "0.1").size(), 1U);
+  EXPECT_TRUE(
+      found("min_latitude=13.75628&max_latitude=13.75632&min_longitude=100.50178&max_longitude=100.50182").empty());
 }
 
 // --- changing --------------------------------------------------------------------------------------------------------

@@ -113,6 +113,7 @@ class Search : public WorldTest {
   }
 };
 
+/// G03.
 TEST_F(Search, DistancesAgreeWithAnIndependentModel) {
   std::mt19937 random(21);
   for (const Point from : {Point{13.7563, 100.5018}, Point{0, 0}, Point{64.1, -21.9}, Point{-54.8, -68.3},
@@ -154,6 +155,7 @@ TEST_F(Search, DistancesAgreeWithAnIndependentModel) {
   }
 }
 
+/// G03, G04.
 TEST_F(Search, TheEdgesOfTheMapAreNoEdges) {
   const std::string antimeridian = gig_at({0, 179.999}), pole = gig_at({89.9999, 0}), south = gig_at({-90, 0});
   const std::string origin = gig_at({0, 0}), axis = gig_at({10, 60});
@@ -295,6 +297,7 @@ TEST_F(Search, WordsInThaiAndEnglish) {
   EXPECT_EQ(words("wash"), (Ids{both}));
 }
 
+/// G06.
 TEST_F(Search, ManyGigsAtOnePointInEveryOrder) {
   const Point tower{5, 5};
   std::set<std::string> all;
@@ -342,6 +345,7 @@ TEST_F(Search, SortsAreSortedAndTotalsTrue) {
   EXPECT_EQ(world().get("/api/gigs/search?" + here, viewer().token).at("/gigs"), search(here).at("/gigs"));
 }
 
+/// G06.
 TEST_F(Search, PagesAreWholeWhileOthersWrite) {
   std::mt19937 random(51);
   std::uniform_real_distribution<double> near(-0.02, 0.02);

@@ -2,6 +2,11 @@
 // was changed behind its back and says where.
 #include "rooms/payments/ledger.hpp"
 
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <thread>
+
 #include "harness/harness.hpp"
 
 namespace hourz::harness {
@@ -10,6 +15,7 @@ namespace {
 using http::Method;
 using payments::fee_of;
 
+/// M09.
 TEST(Fees, AreRoundedHalfUpAndLoseNothing) {
   for (const std::int64_t rate : {0, 1, 33, 250, 500, 1234, 5000, 9999, 10'000}) {
     for (std::int64_t satang = 0; satang <= 1'000'000; ++satang) {
@@ -70,6 +76,7 @@ class Ledger : public WorldTest {
 const std::string nobody = "'00000000-0000-0000-0000-000000000000'";
 const std::string denied = "42501", checked = "23514", kept = "23000", twice = "23505";
 
+/// M01.
 TEST_F(Ledger, TheDatabaseRefusesACrookedHand) {
   const Person ann = world().person("Ann"), ben = world().person("Ben");
   const std::string paid = held(ann, ben);
@@ -154,18 +161,52 @@ TEST_F(Ledger, AnAccountOpensEmptyWhateverIsSaid) {
   EXPECT_EQ(world().sql("SELECT balance::text FROM ledger_accounts WHERE owner = 'nobody'"), "0");
 }
 
+/// M02: fifty at once want one of ten. There is no other way to overdraw an account than by hand: what is held comes
+/// from outside, and what leaves escrow is what was held.
+TEST_F(Ledger, OfFiftyAtOnceTenGetWhatThereIs) {
+  World own;
+  const std::string a = "'" + to_string(own.person("Ann").id) + "'", b = "'" + to_string(own.person("Ben").id) + "'";
+  db::Session session(own.app_url());
+  ASSERT_EQ(refusal(session, post("'BANK', 'WALLET'", nobody + ", " + a, "-10, 10")), "none");
+  const std::string balance = "SELECT balance FROM ledger_accounts WHERE kind = 'WALLET' AND owner = " + a;
+  std::atomic<int> paid = 0, refused = 0, working = 50;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 50; ++i) {
+    threads.emplace_back([&] {
+      db::Session mine(own.app_url());
+      const std::string answer = refusal(mine, post("'WALLET', 'WALLET'", a + ", " + b, "-1, 1", "RELEASE"));
+      ++(answer == "none" ? paid : refused);
+      EXPECT_TRUE(answer == "none" || answer == checked) << answer;
+      --working;
+    });
+  }
+  while (working > 0) EXPECT_GE(std::stoll(session.value(balance).value()), 0);
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(paid, 10);
+  EXPECT_EQ(refused, 40);
+  EXPECT_EQ(session.value(balance), "0");
+}
+
+/// F06: postings that cross wait for each other and never for ever; nobody hears of it.
 TEST_F(Ledger, PostingsThatCrossAllArrive) {
   const Person ann = world().person("Ann"), ben = world().person("Ben"), eve = world().person("Eve");
   const std::vector<Person> people{ann, ben, eve};
+  const char* wanted = std::getenv("HOURZ_TEST_RACES");
+  const std::size_t each = wanted == nullptr ? 60 : static_cast<std::size_t>(std::atoi(wanted));
   std::vector<Ask> asks;
-  for (std::size_t i = 0; i < 60; ++i) {
+  for (std::size_t i = 0; i < 3 * each; ++i) {
     const Person& payer = people[i % 3];
     asks.push_back(release(payer, held(payer, people[(i + 1 + i / 3 % 2) % 3], 100)));
   }
-  for (const Answer& answer : world().send_all(asks)) EXPECT_EQ(answer.status, 200) << answer.text;
+  // As many at once as a server takes; more it turns away.
+  for (auto from = asks.begin(); from != asks.end();) {
+    const auto to = from + std::min<std::ptrdiff_t>(60, asks.end() - from);
+    for (const Answer& answer : world().send_all({from, to})) EXPECT_EQ(answer.status, 200) << answer.text;
+    from = to;
+  }
   for (const Person& one : people) {
     const Answer wallet = world().get("/api/wallet", one.token);
-    EXPECT_EQ(wallet.text, R"({"balance":1900,"held":0,"currency":"THB"})");
+    EXPECT_EQ(wallet.text, R"({"balance":)" + std::to_string(95 * each) + R"(,"held":0,"currency":"THB"})");
   }
   EXPECT_EQ(text_of(audit()), "");
 }

@@ -349,6 +349,7 @@ TEST_F(Payments, ReleaseIsThePayersAfterCompletionAndOnce) {
   }
 }
 
+/// M08.
 TEST_F(Payments, WithdrawnAndCancelledGoesBack) {
   const Person ann = world().person("Ann"), ben = world().person("Ben"), eve = world().person("Eve");
   const Held first = held_in("ACCEPTED", ann, ben);

@@ -96,6 +96,7 @@ class Uploads : public WorldTest {
   static std::string id_of(const std::string& url) { return url.substr(7); }
 };
 
+/// U03, U04.
 TEST_F(Uploads, AreMadeAnewUprightAndWithoutMetadata) {
   const Person someone = world().person();
   const Answer made = upload(someone, with_metadata(picture("jpeg", 640, 480)));
@@ -135,6 +136,7 @@ TEST_F(Uploads, AreMadeAnewUprightAndWithoutMetadata) {
   }
 }
 
+/// U01.
 TEST_F(Uploads, TakeNothingButPictures) {
   const Person someone = world().person();
   const auto before = files();
@@ -170,6 +172,7 @@ TEST_F(Uploads, TakeNothingButPictures) {
   EXPECT_EQ(files(), before);
 }
 
+/// U04, U05.
 TEST_F(Uploads, TheFormIsHeldToItsRules) {
   const Person someone = world().person();
   const std::string png = picture("png");
@@ -185,9 +188,23 @@ TEST_F(Uploads, TheFormIsHeldToItsRules) {
   for (const char* name : {"../../x", "C:\\x", "\\\\host\\x", "%2e%2e%2fx", ".htaccess", "a.php"}) {
     EXPECT_EQ(raw(someone, form(png, name), "gig", type).status, 201) << name;
   }
+  for (const std::string& name : {std::string(300, 'x'), std::string("a\0b.jpg", 7), std::string("รูป.jpg"),
+                                  std::string("x\"; filename*=UTF-8''%2e%2e%2f%2e%2e%2fx; y=\"")}) {
+    EXPECT_EQ(raw(someone, form(png, name), "gig", type).status, 201) << name;
+  }
+  EXPECT_EQ(raw(someone, form(png, "a.jpg\r\nX: y"), "gig", type).status, 400);
+  // Whatever was asked for, every file lies where the server put it, under the id that it drew.
+  settle();
+  for (const std::string& file : files()) {
+    const fs::path path(file);
+    EXPECT_TRUE(parse_uuid(path.stem().string())) << file;
+    EXPECT_TRUE(path.extension().empty() || path.extension() == ".thumb") << file;
+    EXPECT_TRUE(file.starts_with((world().files() / "objects" / "pictures").string())) << file;
+  }
   EXPECT_EQ(upload(someone, png, "gig?x=1").status, 422);
 }
 
+/// U07.
 TEST_F(Uploads, AreServedInertAndInParts) {
   const Person someone = world().person();
   const std::string url = uploaded(someone);
@@ -351,6 +368,7 @@ TEST_F(Uploads, AGigTakesTheSeekersOwnAlone) {
   EXPECT_EQ(world().del("/api/upload/" + id_of(two), seeker.token).code(), "upload_in_use");
 }
 
+/// U07.
 TEST_F(Uploads, AChatPictureIsForTheSidesOfItsRooms) {
   const Person seeker = world().person(), helper = world().person(), stranger = world().person();
   const std::string gig = world().post_gig(seeker);

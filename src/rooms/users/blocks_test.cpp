@@ -175,6 +175,42 @@ TEST_F(Blocks, AGigThatTheTwoHaveGoesOnWithoutWords) {
   EXPECT_EQ(get(ben, "/api/users/" + to_string(ann.id)).status, 200);
 }
 
+/// Z08: a cursor from before the block gives nothing of what came after it, in a search as in a room; what was said
+/// before stays readable to both, as it does where a helper has withdrawn.
+TEST_F(Blocks, AnOldCursorShowsNothingThatTheBlockHides) {
+  const Person ann = at_bangkok("Ann"), ben = at_bangkok("Ben"), eve = at_bangkok("Eve");
+  const auto post = [&](const Person& who) {
+    return world().post_gig(who, {{"latitude", 13.75}, {"longitude", 100.5}});
+  };
+  std::vector<std::string> hidden;
+  for (int i = 0; i < 4; ++i) hidden.push_back(post(ann)), post(eve);
+  for (const std::string& search : {std::string("/api/gigs?latitude=13.75&longitude=100.5"),
+                                    std::string("/api/gigs?latitude=13.75&longitude=100.5&sort=newest"),
+                                    std::string("/api/gigs?latitude=13.75&longitude=100.5&sort=budget")}) {
+    const Answer first = get(ben, search + "&limit=1");
+    ASSERT_EQ(first.status, 200) << first.text;
+    const std::string cursor = first.string_at("/next_cursor");
+    block(ann, ben);
+    const Answer rest = get(ben, search + "&limit=100&cursor=" + cursor);
+    ASSERT_EQ(rest.status, 200) << rest.text;
+    EXPECT_FALSE(rest.at("/gigs").as_array().empty());
+    for (const std::string& gig : hidden) EXPECT_FALSE(lists(rest, "gigs", gig)) << search;
+    unblock(ann, ben);
+  }
+  ASSERT_EQ(world().post("/api/gigs/" + hidden[0] + "/accept", {}, ben.token).status, 200);
+  const std::string room = world().sql("SELECT id::text FROM chat_rooms WHERE gig_id = $1::uuid", {hidden[0]});
+  const std::string said = "/api/chat/rooms/" + room + "/messages";
+  for (int i = 0; i < 5; ++i) ASSERT_EQ(world().post(said, {{"content", "before"}}, ann.token).status, 201);
+  const Answer page = get(ben, said + "?limit=2&after_seq=1");
+  ASSERT_EQ(page.status, 200) << page.text;
+  block(ann, ben);
+  EXPECT_EQ(world().post(said, {{"content", "after"}}, ann.token).code(), "room_closed");
+  const Answer later = get(ben, said + "?limit=100&after_seq=3");
+  ASSERT_EQ(later.status, 200) << later.text;
+  EXPECT_EQ(later.text.find(R"("content":"after")"), std::string::npos) << later.text;
+  EXPECT_EQ(get(eve, said + "?limit=100&after_seq=3").status, 404);
+}
+
 TEST_F(Blocks, TakenBackTheRoomIsOpenAgain) {
   const Person ann = world().person("Ann"), ben = world().person("Ben");
   const std::string gig = world().post_gig(ann);
@@ -186,6 +222,7 @@ TEST_F(Blocks, TakenBackTheRoomIsOpenAgain) {
   EXPECT_EQ(world().post("/api/chat/rooms/" + room + "/messages", {{"content", "Hello"}}, ann.token).status, 201);
 }
 
+/// Z08.
 TEST_F(Blocks, AMessageAfterTheAnswerIsRefusedWhateverRaces) {
   for (int round = 0; round < 20; ++round) {
     const Person ann = world().person("Ann"), ben = world().person("Ben");

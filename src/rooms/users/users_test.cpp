@@ -307,6 +307,7 @@ Point located(const std::vector<std::pair<Point, double>>& measured, Point guess
   return guess;
 }
 
+/// G05.
 TEST_F(Users, AHundredSearchesDoNotTellWhereSomebodyLives) {
   const Person spy = world().person("Spy");
   std::mt19937 random(11);
