@@ -124,14 +124,15 @@ std::string_view media_type_of(const fs::path& path) {
   return "application/octet-stream";
 }
 
-/// Into the store, but for what is there already: objects never change.
-void put_files(const Config& config, storage::Store& store, const fs::path& folder) {
+/// Into the store. What is there already is left alone, since objects never change, but for where they are to be
+/// replaced: a damaged one may well have its size.
+void put_files(const Config& config, storage::Store& store, const fs::path& folder, bool replace) {
   const fs::path incoming = storage::incoming_directory(config);
   storage::make_incoming(incoming);
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     if (!entry.is_regular_file()) continue;
     const std::string key = fs::relative(entry.path(), folder).string();
-    const auto there = store.find(key);
+    const auto there = replace ? std::nullopt : store.find(key);
     if (there && there->size == entry.file_size()) continue;
     const fs::path copy = incoming / ("restore-" + to_hex(random_bytes(8)));
     fs::copy_file(entry.path(), copy);
@@ -300,7 +301,7 @@ BackupSummary restore(const Config& config, const std::string& owner_url, const 
   verify(source);
   db::check_target(owner_url, replace);
   // Files first: no row comes before its file.
-  put_files(config, *storage::make_store(config), source / "files");
+  put_files(config, *storage::make_store(config), source / "files", replace);
   db::load_dump(owner_url, tools_of(config), source / "database", summary.rows);
   db::migrate_up(owner_url);
   return summary;

@@ -9,7 +9,9 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
+#include <utility>
 
 #include "core/json_text.hpp"
 #include "core/time.hpp"
@@ -41,14 +43,24 @@ void write_out(std::string_view text) {
 /// a seventh of the server's work.
 class Writer {
  public:
-  Writer() : thread_([this] { work(); }) {}
-  ~Writer() {
-    {
-      const std::lock_guard lock(mutex_);
-      ending_ = true;
-    }
+  static std::shared_ptr<Writer> start() {
+    auto writer = std::make_shared<Writer>();
+    writer->thread_ = std::thread([writer] { writer->work(); });
+    return writer;
+  }
+
+  /// Writes what waits. Whoever stands still instead of reading it holds nobody up for longer than a second.
+  void end() {
+    std::unique_lock lock(mutex_);
+    ending_ = true;
     wake_.notify_one();
-    thread_.join();
+    const bool written = ended_.wait_for(lock, 1s, [this] { return done_; });
+    lock.unlock();
+    if (written) {
+      thread_.join();
+    } else {
+      thread_.detach();
+    }
   }
 
   /// False: it does not fit.
@@ -72,7 +84,7 @@ class Writer {
     std::unique_lock lock(mutex_);
     for (;;) {
       wake_.wait(lock, [this] { return ending_ || !waiting_.empty(); });
-      if (waiting_.empty()) return;
+      if (waiting_.empty()) break;
       wake_.wait_for(lock, gathering_time, [this] { return ending_ || urgent_ || waiting_.size() >= full_bytes; });
       batch.clear();
       batch.swap(waiting_);
@@ -81,18 +93,20 @@ class Writer {
       write_out(batch);
       lock.lock();
     }
+    done_ = true;
+    ended_.notify_one();
   }
 
   std::mutex mutex_;
-  std::condition_variable wake_;
+  std::condition_variable wake_, ended_;
   std::string waiting_;
-  bool urgent_ = false, ending_ = false;
+  bool urgent_ = false, ending_ = false, done_ = false;
   std::thread thread_;
 };
 
 std::atomic<Level> least{Level::info};
 std::atomic<std::uint64_t> lost{0};
-std::unique_ptr<Writer> writer;  // set before threads start, reset after they end
+std::shared_ptr<Writer> writer;  // set before threads start, reset after they end
 
 constexpr std::string_view names[] = {"debug", "info", "warn", "error"};
 
@@ -102,10 +116,12 @@ void start(std::string_view least_level) {
   for (int i = 0; i < 4; ++i) {
     if (names[i] == least_level) least = static_cast<Level>(i);
   }
-  writer = std::make_unique<Writer>();
+  writer = Writer::start();
 }
 
-void stop() { writer.reset(); }
+void stop() {
+  if (const auto last = std::exchange(writer, nullptr)) last->end();
+}
 
 bool enabled(Level level) { return level >= least.load(std::memory_order_relaxed); }
 
@@ -124,8 +140,13 @@ Line::Line(Level level, std::string_view event) : level_(level) {
 
 Line::~Line() {
   if (text_.empty() || !writer) return;
-  text_ += "}\n";
-  if (!writer->add(text_, level_ >= Level::warn)) lost.fetch_add(1, std::memory_order_relaxed);
+  try {
+    text_ += "}\n";
+    if (writer->add(text_, level_ >= Level::warn)) return;
+  } catch (const std::bad_alloc&) {
+    // Lost like one that does not fit.
+  }
+  lost.fetch_add(1, std::memory_order_relaxed);
 }
 
 Line& Line::with(std::string_view field, std::string_view value) {

@@ -16,8 +16,13 @@ constexpr std::chrono::seconds starving{1};
 WorkerPool::WorkerPool(Options options) : options_(std::move(options)) {
   if (options_.threads == 0) options_.threads = std::max(1U, std::thread::hardware_concurrency() / 2);
   most_ = options_.threads + options_.queue;
-  for (std::size_t i = 0; i < options_.threads; ++i) threads_.emplace_back([this] { work_off(); });
-  if (options_.yielding) threads_.emplace_back([this] { stand_by(); });
+  try {
+    for (std::size_t i = 0; i < options_.threads; ++i) threads_.emplace_back([this] { work_off(); });
+    if (options_.yielding) threads_.emplace_back([this] { stand_by(); });
+  } catch (...) {
+    stop();
+    throw;
+  }
 }
 
 WorkerPool::~WorkerPool() { stop(); }

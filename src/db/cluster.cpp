@@ -529,7 +529,9 @@ std::string Cluster::last_words() const {
     for (const char* mark : {"FATAL:  ", "PANIC:  "}) {
       const std::size_t at = line.find(mark);
       // A client that comes too early is told so with the same word.
-      if (at != std::string::npos && line.find("the database system is") == std::string::npos) {
+      const bool early = line.find("the database system is") != std::string::npos ||
+                         line.find("\" does not exist") != std::string::npos;
+      if (at != std::string::npos && !early) {
         found = line.substr(at + strlen(mark));
         // The setting at fault stands a line above.
         const std::size_t cause = before.find("LOG:  ");

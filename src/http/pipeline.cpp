@@ -310,8 +310,6 @@ Awaitable<Admitted> Pipeline::admit(RequestHead head) {
   ticket->request_id = given && is_sane_request_id(*given) ? std::string(*given) : to_string(make_uuid());
   Admitted admitted;
   std::optional<Problem> problem;
-  Workload* load = nullptr;
-  bool asking = false;  // which takes a place: its statements wait behind those of the work
   try {
     const std::string_view target = ticket->head.target;
     const auto mark = target.find('?');
@@ -338,15 +336,21 @@ Awaitable<Admitted> Pipeline::admit(RequestHead head) {
       admitted.body_limit = match.bound->endpoint->body_limit;
       admitted.streamed = match.bound->takes_upload;
       // As cheaply as it can be done: before caller, quota and body are looked at.
-      load = workload_of(*match.bound->endpoint);
+      Workload* const load = workload_of(*match.bound->endpoint);
       if (load != nullptr && !load->has_room(ticket->start)) {
         admitted.refusal = shed(*ticket);
         conclude(*ticket, *admitted.refusal);
         co_return admitted;
       }
+      // Asking who somebody is takes a place as well: its statements wait behind those of the work.
       if (load != nullptr) load->begin(ticket->start);
-      asking = load != nullptr;
-      co_await authorize(*ticket);
+      try {
+        co_await authorize(*ticket);
+      } catch (...) {
+        if (load != nullptr) load->leave();
+        throw;
+      }
+      if (load != nullptr) load->leave();
       if (ticket->head.content_length.value_or(0) > admitted.body_limit) {
         throw Problem(ErrorCode::body_too_large,
                       "The body may have at most " + std::to_string(admitted.body_limit) + " bytes.");
@@ -374,7 +378,6 @@ Awaitable<Admitted> Pipeline::admit(RequestHead head) {
     ticket->cause = error.what();
     problem.emplace(unforeseen(error));
   }
-  if (asking) load->leave();
   if (problem) admitted.refusal = to_response(*problem, ticket->request_id);
   if (admitted.refusal) {
     conclude(*ticket, *admitted.refusal);
@@ -504,8 +507,15 @@ Awaitable<Response> Pipeline::answer(std::unique_ptr<Admission> admission, std::
     conclude(ticket, refusal);
     co_return refusal;
   }
+  // No guard does this: what still waits when a server stops is destroyed after this pipeline.
   load->begin(since);
-  Response response = co_await work(ticket, std::move(body), reader);
+  Response response;
+  try {
+    response = co_await work(ticket, std::move(body), reader);
+  } catch (...) {
+    load->leave();
+    throw;
+  }
   load->end(since, Clock::now());
   co_return response;
 }

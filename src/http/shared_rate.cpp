@@ -72,7 +72,7 @@ void SharingNews::failed(std::string_view why) {
   const std::lock_guard lock(mutex_);
   if (up_ > 0 || said_ == false) return;
   said_ = false;
-  log::Line(log::Level::warn, "rate_limit.alone").with("error", why);
+  log::Line(log::Level::warn, "rate_limit.alone").with("cause", why);
 }
 
 // --- the connection --------------------------------------------------------------------------------------------------
@@ -204,11 +204,13 @@ asio::awaitable<std::optional<SharedRate::Word>> SharedRate::take(const RateKey&
   const std::shared_ptr<State> state = state_;
   Result result;
   if (!state->stopped && state->reachable()) {
-    state->unsent += redis::command({"EVALSHA", state->digest, "1", name_of(key, rule), text_of(rule.interval()),
-                                     text_of(rule.interval() * rule.quota.requests)});
+    std::string command = redis::command({"EVALSHA", state->digest, "1", name_of(key, rule), text_of(rule.interval()),
+                                          text_of(rule.interval() * rule.quota.requests)});
     result = co_await asio::async_initiate<const asio::use_awaitable_t<>&, void(std::exception_ptr, Result)>(
-        [state](Handler handler) {
+        [state, &command](Handler handler) {
           const bool first = state->waiting.empty();
+          // Together, so that each reply meets who waits for it.
+          state->unsent += command;
           state->waiting.push_back({std::move(handler), Clock::now() + patience});
           if (first) state->watch();
           if (std::exchange(state->flushing, true)) return;

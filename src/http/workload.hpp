@@ -24,13 +24,14 @@ class Workload {
   /// Whether there is room for one more.
   bool has_room(Clock::time_point now) const {
     return target_.count() == 0 || under_way_ < least ||
-           (under_way_ < bound_ && now - period_began_ <= target_ + period);
+           (under_way_ < bound_ && now - std::max(period_began_, crowded_since_) <= target_ + period);
   }
   std::size_t under_way() const { return under_way_; }
   std::size_t bound() const { return bound_; }
 
   void begin(Clock::time_point now) {
     if (under_way_++ == 0 && now - period_began_ >= period) period_began_ = now;  // it was idle
+    if (under_way_ == least) crowded_since_ = now;
     reached_ = reached_ || under_way_ >= bound_;
   }
 
@@ -60,7 +61,8 @@ class Workload {
   std::size_t under_way_ = 0;
   std::size_t bound_ = first;
   bool reached_ = false;
-  Clock::time_point period_began_{};  ///< the last one to end after it moves it
+  Clock::time_point period_began_{};   ///< the last one to end after it moves it
+  Clock::time_point crowded_since_{};  ///< when more than the least were last there
   Clock::duration quickest_ = Clock::duration::max();
 };
 

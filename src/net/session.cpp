@@ -424,23 +424,10 @@ asio::awaitable<bool> exchange(Session& session, bool last) {
   co_return !close;
 }
 
-/// Counts who is being turned away.
-class Turned {
- public:
-  explicit Turned(std::shared_ptr<Common> common) : common_(std::move(common)) { common_->turned_away.fetch_add(1); }
-  Turned(const Turned&) = delete;
-  Turned& operator=(const Turned&) = delete;
-  ~Turned() { common_->turned_away.fetch_sub(1); }
-
- private:
-  std::shared_ptr<Common> common_;
-};
-
 }  // namespace
 
-asio::awaitable<void> turn_away(std::shared_ptr<ShardContext> shard, Stream socket) {
+asio::awaitable<void> turn_away(std::shared_ptr<ShardContext> shard, Stream socket, Turned) {
   try {
-    const Turned counted(shard->common);
     Session session(std::move(shard), std::move(socket), Slot());
     error_code ec;
     session.socket.non_blocking(true, ec);

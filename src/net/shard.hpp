@@ -38,6 +38,20 @@ struct Common {
   std::atomic<std::int64_t> turned_away = 0;  ///< being told that there is no room
 };
 
+/// One connection too many, from accept until it was told so.
+class Turned {
+ public:
+  explicit Turned(std::shared_ptr<Common> common) : common_(std::move(common)) { common_->turned_away.fetch_add(1); }
+  Turned(Turned&&) = default;
+  Turned& operator=(Turned&&) = delete;
+  ~Turned() {
+    if (common_) common_->turned_away.fetch_sub(1);
+  }
+
+ private:
+  std::shared_ptr<Common> common_;
+};
+
 /// One counted connection, from accept until after its socket is closed.
 class Slot {
  public:
@@ -156,7 +170,7 @@ class ShardContext : public std::enable_shared_from_this<ShardContext> {
 boost::asio::awaitable<void> serve(std::shared_ptr<ShardContext> shard, Stream socket, Slot slot);
 
 /// Tells one connection too many so, and ends it. Never throws.
-boost::asio::awaitable<void> turn_away(std::shared_ptr<ShardContext> shard, Stream socket);
+boost::asio::awaitable<void> turn_away(std::shared_ptr<ShardContext> shard, Stream socket, Turned counted);
 
 /// Serves a WebSocket, whose 101 has been sent, to its end. `left_over` is what came behind the handshake.
 void open_socket(std::shared_ptr<ShardContext> shard, Stream socket, Slot slot,

@@ -45,6 +45,19 @@ struct Simulated {
   }
 };
 
+TEST(WorkloadTest, OneSlowRequestIsNoStandstill) {
+  Workload load(200ms);
+  Clock::time_point now{1h};
+  load.begin(now);
+  now += 2s;
+  for (int i = 0; i < 60; ++i) {
+    ASSERT_TRUE(load.has_room(now)) << i;
+    load.begin(now);
+  }
+  now += 400ms;  // of these nothing has ended for too long
+  EXPECT_FALSE(load.has_room(now));
+}
+
 TEST(WorkloadTest, TakesOnWhatItCanDoAndNoMore) {
   for (const int capacity : {200, 1000, 5000}) {
     Simulated server{Workload(200ms), capacity};
