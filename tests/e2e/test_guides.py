@@ -165,6 +165,25 @@ def test_the_client_of_the_guide_loses_nothing(server, reconnecting):
         assert sorted(mine) == sorted(f"{number} {n}" for n in range(len(person["sent"])))
 
 
+def test_the_operations_page_has_every_event_of_the_log():
+    with open(f"{ROOT}/docs/operations.md", encoding="utf-8") as file:
+        page = file.read()
+    table = page[page.index("| event | when |"):page.index("\n## Metrics")]
+    told = {name for row in table.splitlines() for name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)?)`", row.split(" | ")[0])}
+    written = set()
+    for folder, _, names in os.walk(f"{ROOT}/src"):
+        for name in names:
+            if name.endswith((".cpp", ".hpp")) and not name.endswith("_test.cpp"):
+                with open(f"{folder}/{name}", encoding="utf-8") as file:
+                    source = file.read()
+                # Up to the parenthesis that closes the call: where it is chosen between several, all of them.
+                for call in re.findall(r"log::Line(?: \w+)?\(((?:[^()]|\([^()]*\))*)\)", source):
+                    written |= set(re.findall(r'"([a-z_]+(?:\.[a-z_]+)?)"', call))
+                written |= set(re.findall(r'Level::\w+, "([a-z_.]+)"', source))
+    assert len(written) > 40
+    assert told == written, told ^ written
+
+
 def test_the_security_page_names_tests_that_are_there():
     """What holds a promise is a suite, a test or a fuzz target; the last column of each table names it."""
     with open(f"{ROOT}/docs/security.md", encoding="utf-8") as file:
