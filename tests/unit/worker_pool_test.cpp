@@ -24,8 +24,8 @@ boost::asio::awaitable<void> twice(WorkerPool& pool, int number, int& made, std:
 }
 
 TEST(WorkerPool, WorkIsDoneElsewhereAndItsResultComesHome) {
+  boost::asio::io_context io;  // outlives the pool, whose threads send work home
   WorkerPool pool({.threads = 2});
-  boost::asio::io_context io;
   int made = 0;
   std::thread::id thread;
   std::exception_ptr failure;
@@ -61,8 +61,9 @@ TEST(WorkerPool, WhatWaitsForThreadsThatStandStillIsDoneByAnother) { one_stands_
 TEST(WorkerPool, OthersHaveNoThreadMoreThanTheyWereGiven) { one_stands_still(false, false); }
 
 TEST(WorkerPool, WhatIsTooMuchIsRefusedAndWhatWaitsAtTheEndIsDropped) {
-  WorkerPool pool({.threads = 1, .queue = 1, .busy = "busy"});
   std::promise<void> begun, release;
+  boost::asio::io_context io;
+  WorkerPool pool({.threads = 1, .queue = 1, .busy = "busy"});
   pool.post([&] {
     begun.set_value();
     release.get_future().wait();
@@ -70,7 +71,6 @@ TEST(WorkerPool, WhatIsTooMuchIsRefusedAndWhatWaitsAtTheEndIsDropped) {
   begun.get_future().wait();
   bool ran = false;
   pool.post([&ran] { ran = true; });
-  boost::asio::io_context io;
   int made = 0;
   std::thread::id thread;
   std::exception_ptr failure;
