@@ -187,7 +187,8 @@ asio::awaitable<void> Server::State::accept(std::shared_ptr<State> self) {
       common.refused.fetch_add(1, std::memory_order_relaxed);
       if (common.turned_away.load() >= most_turned_away) continue;  // closes it
       try {
-        asio::co_spawn(shard->executor, turn_away(shard, std::move(socket), Turned(self->common)), asio::detached);
+        asio::co_spawn(shard->executor, turn_away(shard, std::move(socket), Slot(self->common, &Common::turned_away)),
+                       asio::detached);
       } catch (const std::bad_alloc&) {
         common.accept_errors.fetch_add(1, std::memory_order_relaxed);
       }

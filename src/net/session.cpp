@@ -426,9 +426,9 @@ asio::awaitable<bool> exchange(Session& session, bool last) {
 
 }  // namespace
 
-asio::awaitable<void> turn_away(std::shared_ptr<ShardContext> shard, Stream socket, Turned) {
+asio::awaitable<void> turn_away(std::shared_ptr<ShardContext> shard, Stream socket, Slot slot) {
   try {
-    Session session(std::move(shard), std::move(socket), Slot());
+    Session session(std::move(shard), std::move(socket), std::move(slot));
     error_code ec;
     session.socket.non_blocking(true, ec);
     if (ec) co_return;

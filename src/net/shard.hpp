@@ -38,33 +38,24 @@ struct Common {
   std::atomic<std::int64_t> turned_away = 0;  ///< being told that there is no room
 };
 
-/// One connection too many, from accept until it was told so.
-class Turned {
- public:
-  explicit Turned(std::shared_ptr<Common> common) : common_(std::move(common)) { common_->turned_away.fetch_add(1); }
-  Turned(Turned&&) = default;
-  Turned& operator=(Turned&&) = delete;
-  ~Turned() {
-    if (common_) common_->turned_away.fetch_sub(1);
-  }
-
- private:
-  std::shared_ptr<Common> common_;
-};
-
-/// One counted connection, from accept until after its socket is closed.
+/// One counted connection, from accept until after its socket is closed: among those that are open, or among those that
+/// are being told that there is no room.
 class Slot {
  public:
-  Slot() = default;  ///< counts nothing
-  explicit Slot(std::shared_ptr<Common> common) : common_(std::move(common)) { common_->open.fetch_add(1); }
+  using Counter = std::atomic<std::int64_t> Common::*;
+  explicit Slot(std::shared_ptr<Common> common, Counter counter = &Common::open)
+      : common_(std::move(common)), counter_(counter) {
+    ((*common_).*counter_).fetch_add(1);
+  }
   Slot(Slot&&) = default;
   Slot& operator=(Slot&&) = delete;
   ~Slot() {
-    if (common_) common_->open.fetch_sub(1);
+    if (common_) ((*common_).*counter_).fetch_sub(1);
   }
 
  private:
   std::shared_ptr<Common> common_;
+  Counter counter_;
 };
 
 enum class Phase { idle, head, body, serving, writing, closing };
@@ -170,7 +161,7 @@ class ShardContext : public std::enable_shared_from_this<ShardContext> {
 boost::asio::awaitable<void> serve(std::shared_ptr<ShardContext> shard, Stream socket, Slot slot);
 
 /// Tells one connection too many so, and ends it. Never throws.
-boost::asio::awaitable<void> turn_away(std::shared_ptr<ShardContext> shard, Stream socket, Turned counted);
+boost::asio::awaitable<void> turn_away(std::shared_ptr<ShardContext> shard, Stream socket, Slot slot);
 
 /// Serves a WebSocket, whose 101 has been sent, to its end. `left_over` is what came behind the handshake.
 void open_socket(std::shared_ptr<ShardContext> shard, Stream socket, Slot slot,

@@ -1,5 +1,6 @@
 """The end of a server: what is in flight is answered, nothing holds it up for long, and its port and data are free."""
 
+import os
 import signal
 import socket
 import threading
@@ -16,6 +17,12 @@ from wire import Barrier, connect, post, send
 def own():
     with harness.server() as running:
         yield running
+
+
+@pytest.fixture
+def own_folder():
+    with scratch() as folder:
+        yield folder
 
 
 def stop_in_background(server, number=signal.SIGTERM):
@@ -177,3 +184,23 @@ def test_terminated_while_the_database_is_not_there():
             assert running.process.wait(10) == 0 and time.monotonic() - began < slack(3)
         finally:
             running.close()
+
+
+def test_a_log_that_nobody_reads(own_folder):
+    """Its reader stands still: requests are answered all the same, lines wait, and the end waits for them for a second."""
+    path = f"{own_folder}/log"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        server = Server(f"{own_folder}/data", log=path)
+        try:
+            with Person(server.base) as person:
+                for _ in range(500):  # more lines than a pipe holds
+                    person.get("/api/users/me")
+            began = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - began < slack(10)
+        finally:
+            server.close()
+    finally:
+        os.close(reader)
