@@ -42,6 +42,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
   require(terms.size() <= 16 && std::is_sorted(terms.begin(), terms.end()));
   require(std::adjacent_find(terms.begin(), terms.end()) == terms.end());
   for (const std::string& term : terms) require(!term.empty() && term.size() <= 64 && is_utf8(term));
-  require(search_terms(folded, 16) == terms);
+
+  // The case of ASCII letters changes nothing. (Not so what folding does beyond case: words are broken before it.)
+  std::string swapped(data);
+  for (char& c : swapped) c = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ? static_cast<char>(c ^ 0x20) : c;
+  require(search_terms(swapped, 16) == terms);
   return 0;
 }

@@ -133,6 +133,7 @@ std::vector<std::string> search_terms(std::string_view text, std::size_t limit) 
   // Broken before folding: compatibility folding takes Thai sara am apart, and the dictionary knows it whole.
   icu::UnicodeString formed = to_icu(normal_form_c(text));
   formed.findAndReplace(icu::UnicodeString(u"\u0e4d\u0e32"), icu::UnicodeString(u"\u0e33"));  // typed in two keys
+  formed.findAndReplace(icu::UnicodeString(u"@"), icu::UnicodeString(u" "));  // ICU takes it for a letter
   tools.breaker->setText(formed);
   std::set<std::string> terms;
   std::int32_t start = tools.breaker->first();

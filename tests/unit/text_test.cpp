@@ -86,6 +86,7 @@ TEST(SearchTerms, EnglishIsStemmedAndFolded) {
   EXPECT_TRUE(search_terms(" ,.!? — \n").empty());
   EXPECT_TRUE(search_terms("").empty());
   EXPECT_TRUE(has(search_terms("room 42"), "42"));
+  EXPECT_EQ(search_terms("@home"), search_terms("home"));
 }
 
 TEST(SearchTerms, ThaiIsBrokenByTheDictionary) {
