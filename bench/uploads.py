@@ -56,10 +56,13 @@ def get(server: Server, path: str) -> bytes:
 
 
 class Memory:
-    """How much more memory a process came to hold than it held in the beginning, at its highest."""
+    """How much more memory a server came to hold than it held in the beginning, at its highest, with the process that makes
+    pictures for it."""
 
     def __init__(self, server: Server):
         self.folder = pathlib.Path(f"/proc/{server.process.pid}")
+        self.maker, self.over = 0, threading.Event()
+        threading.Thread(target=self.watch, daemon=True).start()
         with contextlib.suppress(OSError):
             (self.folder / "clear_refs").write_text("5")  # from here on the highest begins at what is held now
         self.before = self.highest()
@@ -67,8 +70,19 @@ class Memory:
     def highest(self) -> int:
         return int(re.search(r"VmHWM:\s+(\d+) kB", (self.folder / "status").read_text())[1]) * 1024
 
+    def watch(self) -> None:
+        while not self.over.wait(0.01):
+            for task in (self.folder / "task").glob("*/children"):
+                with contextlib.suppress(OSError, TypeError):
+                    for pid in task.read_text().split():
+                        maker = pathlib.Path(f"/proc/{pid}")
+                        if b"make-picture" in (maker / "cmdline").read_bytes():
+                            held = re.search(r"VmHWM:\s+(\d+) kB", (maker / "status").read_text())
+                            self.maker = max(self.maker, int(held[1]) * 1024)
+
     def grown(self) -> int:
-        return self.highest() - self.before
+        self.over.set()
+        return self.highest() - self.before + self.maker
 
 
 class Uploads:

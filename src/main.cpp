@@ -24,6 +24,7 @@
 #include "db/data_directory.hpp"
 #include "db/migrations.hpp"
 #include "demo/demo.hpp"
+#include "rooms/uploads/picture_process.hpp"
 #include "rooms/uploads/uploads.hpp"
 #include "storage/copy.hpp"
 #include "storage/local.hpp"
@@ -137,7 +138,7 @@ void prepare_files_directory(const std::string& directory, const std::string& us
     if (error) throw ConfigError("HOURZ_FILES_DIRECTORY: cannot make " + directory + ": " + error.message());
     return;
   }
-  const db::Identity identity = db::identity_for(user);
+  const process::Identity identity = db::identity_for(user);
   if (::chmod(directory.c_str(), 0750) != 0 ||
       (identity.change && ::chown(directory.c_str(), identity.uid, identity.gid) != 0)) {
     throw ConfigError("HOURZ_FILES_DIRECTORY: cannot give " + directory + " to user " + identity.name);
@@ -504,6 +505,7 @@ int run(const std::vector<std::string>& arguments) {
   }
   start_crypto();
   const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
+  if (command == uploads::picture_command) uploads::make_picture_and_exit(rest);
   const bool is_document = command == "openapi" || command == "asyncapi" || command == "errors";
   if (!rest.empty() && (command == "serve" || is_document || command == "config")) {
     throw UsageError(command + " takes no arguments; settings are variables HOURZ_* (see hourz config)");

@@ -30,7 +30,7 @@ class Folder {
   ~Folder() {
     // A server that was killed has left a postmaster shutting down, which must not write behind our back.
     const auto deadline = Clock::now() + 10s;
-    while (!postgres_processes_in(path_ / "postgres").empty() && Clock::now() < deadline) {
+    while (!process::postgres_processes_in(path_ / "postgres").empty() && Clock::now() < deadline) {
       std::this_thread::sleep_for(5ms);
     }
     std::error_code ignored;
@@ -130,7 +130,7 @@ class Helper {
   void kill_now() {
     if (pid_ <= 0) return;
     kill(pid_, SIGKILL);
-    EXPECT_TRUE(wait_until(pid_, Clock::now() + 10s));
+    EXPECT_TRUE(process::wait_until(pid_, Clock::now() + 10s));
     pid_ = 0;
   }
 
@@ -336,11 +336,11 @@ TEST(Cluster, StopsEvenAFrozenPostmaster) {
   Cluster cluster(quick(folder.path()));
   cluster.start();
   Session session(cluster.app_url());
-  for (pid_t pid : postgres_processes_in(cluster.data())) kill(pid, SIGSTOP);
+  for (pid_t pid : process::postgres_processes_in(cluster.data())) kill(pid, SIGSTOP);
   const auto start = Clock::now();
   cluster.stop();
   EXPECT_LT(seconds_since(start), 4.0);
-  EXPECT_TRUE(postgres_processes_in(cluster.data()).empty());
+  EXPECT_TRUE(process::postgres_processes_in(cluster.data()).empty());
   cluster.start();  // which also gives back the shared memory of the killed one
   EXPECT_TRUE(answers(cluster.app_url()));
 }

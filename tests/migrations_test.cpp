@@ -52,10 +52,10 @@ class Migrations : public ::testing::Test {
 
   /// What pg_dump says of the schema, without its random markers.
   std::string dump() const {
-    const Outcome outcome = run({{"/usr/lib/postgresql/15/bin/pg_dump", "-s", "-d", cluster->superuser_url(database_)}},
-                                identity_for(), 20s);
+    const process::Outcome outcome = process::run(
+        {{"/usr/lib/postgresql/15/bin/pg_dump", "-s", "-d", cluster->superuser_url(database_)}}, identity_for(), 20s);
     EXPECT_TRUE(outcome.ok()) << outcome.output;
-    EXPECT_LT(outcome.output.size(), output_bytes) << "the comparison would be of a part only";
+    EXPECT_LT(outcome.output.size(), process::output_bytes) << "the comparison would be of a part only";
     std::string text;
     std::istringstream lines(outcome.output);
     for (std::string line; std::getline(lines, line);) {
@@ -166,7 +166,7 @@ TEST_F(Migrations, FiveStartingAtOnceMigrateOnce) {
   }
   int applied = 0;
   for (pid_t pid : processes) {
-    const auto status = wait_until(pid, Clock::now() + 30s);
+    const auto status = process::wait_until(pid, Clock::now() + 30s);
     if (!status) kill(pid, SIGKILL);
     ASSERT_TRUE(status && WIFEXITED(*status) && WEXITSTATUS(*status) >= 10);
     applied += WEXITSTATUS(*status) - 10;
@@ -197,7 +197,7 @@ TEST_F(Migrations, AKillInTheMiddleLeavesNothingHalfDone) {
                  "'PgSleep'") == "1";
     }));
     kill(pid, SIGKILL);
-    wait_until(pid, Clock::now() + 5s);
+    process::wait_until(pid, Clock::now() + 5s);
     const auto start = Clock::now();
     // The step before is there, this one not, and the killed one's locks go within a second.
     EXPECT_EQ(migrate_up(owner(), {slow.begin(), slow.begin() + static_cast<long>(at)}), 0);
@@ -233,7 +233,7 @@ TEST_F(Migrations, AKillInAnyOfOurStepsLeavesNothingHalfDone) {
                  "'PgSleep'") == "1";
     });
     kill(pid, SIGKILL);
-    wait_until(pid, Clock::now() + 5s);
+    process::wait_until(pid, Clock::now() + 5s);
     ASSERT_TRUE(asleep) << steps[at].name;
     const auto first = steps.begin();
     EXPECT_EQ(migrate_up(owner(), {first, first + static_cast<long>(at)}), 0) << steps[at].name;

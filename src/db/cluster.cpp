@@ -47,7 +47,7 @@ std::string read_all(const fs::path& path) {
 }
 
 /// Whole or not at all, and the user's own: a kill in the middle leaves the old file.
-void write_file(const fs::path& path, const std::string& text, const Identity& identity) {
+void write_file(const fs::path& path, const std::string& text, const process::Identity& identity) {
   const fs::path temporary = path.string() + ".new";
   unlink(temporary.c_str());
   const int file = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -196,13 +196,15 @@ void Cluster::check_programs() {
 }
 
 void Cluster::learn_version() {
-  const Outcome outcome = run({{program("postgres"), "--version"}, -1, SIGKILL}, identity_, seconds(10));
+  const process::Outcome outcome =
+      process::run({{program("postgres"), "--version"}, -1, SIGKILL}, identity_, seconds(10));
   const std::size_t at = outcome.output.find(") ");
   if (at != std::string::npos) {
     std::from_chars(outcome.output.data() + at + 2, outcome.output.data() + outcome.output.size(), major_);
   }
   if (!outcome.ok() || major_ == 0) {
-    throw ClusterError(program("postgres") + " does not run: " + describe_exit(outcome.status) + " " + outcome.output);
+    throw ClusterError(program("postgres") + " does not run: " + process::describe_exit(outcome.status) + " " +
+                       outcome.output);
   }
 }
 
@@ -249,7 +251,7 @@ void Cluster::make() {
                        " are free, and it takes " + in_megabytes(kNewClusterBytes));
   }
   const fs::path fresh = directory_ / ("postgres.new-" + std::to_string(getpid()));
-  Command command;
+  process::Command command;
   if (prepared.empty()) {
     command.arguments = {program("initdb"),
                          "-D",
@@ -264,7 +266,7 @@ void Cluster::make() {
   } else {
     command.arguments = {"/bin/cp", "-a", "--reflink=auto", prepared, fresh};
   }
-  const Outcome outcome = run(command, identity_, seconds(120));
+  const process::Outcome outcome = process::run(command, identity_, seconds(120));
   if (!outcome.ok()) {
     fs::remove_all(fresh, error);
     std::string words = outcome.output;
@@ -277,7 +279,8 @@ void Cluster::make() {
     }
     if (words.size() > 400) words = "…" + words.substr(words.size() - 400);
     throw ClusterError("the database could not be made in " + directory_.string() + " (" +
-                       (outcome.timed_out ? "it took over 2 minutes" : describe_exit(outcome.status)) + "): " + words);
+                       (outcome.timed_out ? "it took over 2 minutes" : process::describe_exit(outcome.status)) +
+                       "): " + words);
   }
   if (rename(fresh.c_str(), data().c_str()) != 0) {
     throw ClusterError("cannot rename " + fresh.string() + ": " + strerror(errno));
@@ -374,7 +377,7 @@ void Cluster::write_settings() {
 /// parent's death) has 1.5 s to end well, since the next one would have to write all the same and replay the log
 /// before; then it must end at once, then it is killed.
 bool Cluster::clear_leftovers() {
-  const std::vector<pid_t> left = postgres_processes_in(data());
+  const std::vector<pid_t> left = process::postgres_processes_in(data());
   if (left.empty()) {
     leftovers_ = {};
     for (const fs::path& stale :
@@ -410,7 +413,7 @@ void Cluster::launch() {
   log_start_ = fstat(log, &status) == 0 ? static_cast<std::uintmax_t>(status.st_size) : 0;
   launched_ = Clock::now();
   try {
-    pid_ = spawn({{program("postgres"), "-D", data()}, log, SIGINT}, identity_);
+    pid_ = process::spawn({{program("postgres"), "-D", data()}, log, SIGINT}, identity_);
   } catch (...) {
     close(log);
     throw;
@@ -426,13 +429,13 @@ bool Cluster::ready() const {
 /// Whether it takes connections. Two minutes: the disk may be slow, and the log to replay long.
 bool Cluster::look_after_start() {
   if (ready()) return true;
-  if (const auto status = wait_until(pid_, Clock::now())) {
+  if (const auto status = process::wait_until(pid_, Clock::now())) {
     pid_ = 0;
     const std::string words = last_words();
     if (words.find("No space left") != std::string::npos) {
       throw ClusterError("no space left on the file system of " + directory_.string() + ": PostgreSQL cannot start");
     }
-    throw ClusterError("PostgreSQL did not start (" + describe_exit(*status) +
+    throw ClusterError("PostgreSQL did not start (" + process::describe_exit(*status) +
                        "): " + (words.empty() ? "see " + log_file().string() : words));
   }
   if (Clock::now() - launched_ > seconds(120)) {
@@ -484,14 +487,14 @@ bool Cluster::supervise() {
   const auto now = Clock::now();
   if (pid_ != 0) {
     bound_log();
-    const auto status = wait_until(pid_, now);
+    const auto status = process::wait_until(pid_, now);
     if (!status) return true;
     pid_ = 0;
     failures_ = now - launched_ > seconds(3) ? 0 : failures_ + 1;
     const milliseconds pause{failures_ == 0 ? 0 : std::min(100 << std::min(failures_ - 1, 5), 2000)};
     next_try_ = now + pause;
     const std::string words = last_words();
-    report("PostgreSQL ended (" + describe_exit(*status) + ")" + (words.empty() ? "" : ": " + words) +
+    report("PostgreSQL ended (" + process::describe_exit(*status) + ")" + (words.empty() ? "" : ": " + words) +
            "; it is started again in " + std::to_string(pause.count()) + " ms");
   }
   if (now < next_try_ || !clear_leftovers()) return false;
@@ -554,9 +557,9 @@ void Cluster::stop() {
     if (pid_ == 0) break;
     kill(pid_, step.signal);
     if (step.signal == SIGINT) {
-      for (pid_t frozen : postgres_processes_in(data())) kill(frozen, SIGCONT);
+      for (pid_t frozen : process::postgres_processes_in(data())) kill(frozen, SIGCONT);
     }
-    if (wait_until(pid_, Clock::now() + step.patience)) pid_ = 0;
+    if (process::wait_until(pid_, Clock::now() + step.patience)) pid_ = 0;
   }
   pid_ = 0;
   if (!lock_.held()) return;

@@ -89,7 +89,7 @@ class Cluster {
   void report(const std::string& text) const;
 
   ClusterOptions options_;
-  Identity identity_;
+  process::Identity identity_;
   std::filesystem::path directory_;
   std::filesystem::path sockets_;
   std::string programs_;

@@ -48,8 +48,8 @@ bool is_marked(int directory) {
 
 }  // namespace
 
-Identity identity_for(const std::string& user) {
-  Identity identity;
+process::Identity identity_for(const std::string& user) {
+  process::Identity identity;
   const bool root = geteuid() == 0;
   const passwd* const entry = root ? getpwnam(user.c_str()) : getpwuid(geteuid());
   if (entry == nullptr) {
@@ -74,7 +74,7 @@ Identity identity_for(const std::string& user) {
 }
 
 fs::path prepare_data_directory(const fs::path& directory, const std::string& user) {
-  const Identity identity = identity_for(user);
+  const process::Identity identity = identity_for(user);
   std::error_code error;
   const fs::path absolute = fs::absolute(directory).lexically_normal();
   const bool made = !fs::exists(absolute, error);
@@ -119,7 +119,7 @@ fs::path prepare_data_directory(const fs::path& directory, const std::string& us
   for (fs::path step = path; directories.emplace_back(step), step != step.root_path(); step = step.parent_path()) {
   }
   std::reverse(directories.begin(), directories.end());
-  if (const auto blocked = first_unsearchable(directories, identity)) {
+  if (const auto blocked = process::first_unsearchable(directories, identity)) {
     throw ClusterError("user " + identity.name + ", whom PostgreSQL runs as, may not pass through " +
                        directories[*blocked] + ", where the data directory " + path.string() + " lies: chmod a+x " +
                        directories[*blocked] + ", or name another data directory");
@@ -128,7 +128,7 @@ fs::path prepare_data_directory(const fs::path& directory, const std::string& us
 }
 
 void drop_privileges(const std::string& user) {
-  const Identity identity = identity_for(user);
+  const process::Identity identity = identity_for(user);
   if (!identity.change) return;
   // Whoever started us may have asked that we end with them; the kernel forgets that when the user changes.
   int parent_death_signal = 0;
@@ -184,7 +184,7 @@ void DirectoryLock::acquire(const fs::path& directory) {
     if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK) throw failed("cannot lock " + path.string());
     const pid_t holder = pid_in(file);
-    const std::string line = holder > 0 ? command_line(holder) : "";
+    const std::string line = holder > 0 ? process::command_line(holder) : "";
     if (Clock::now() < deadline && line.empty()) {
       usleep(5000);
       continue;

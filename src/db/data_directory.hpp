@@ -10,9 +10,11 @@
 #include <stdexcept>
 #include <string>
 
-#include "db/child_process.hpp"
+#include "core/process.hpp"
 
 namespace hourz::db {
+
+using Clock = std::chrono::steady_clock;
 
 /// Something the person who starts Hourz must put right: one plain line, exit code 2.
 struct ClusterError : std::runtime_error {
@@ -20,7 +22,7 @@ struct ClusterError : std::runtime_error {
 };
 
 /// This process's own user, or `user` when this process is root. Throws ClusterError when there is no such user.
-Identity identity_for(const std::string& user = "postgres");
+process::Identity identity_for(const std::string& user = "postgres");
 
 /// Makes the directory (and its parents), 0700 and owned by `user`, marks it with its lock file and gives back its
 /// canonical path. A directory that exists must be empty, or marked and the user's already: nothing inside it ever

@@ -37,18 +37,18 @@ Connection connection_of(const std::string& url) {
 }
 
 void run_program(const DumpTools& tools, const char* name, std::vector<std::string> arguments, const std::string& url) {
-  Command command;
+  process::Command command;
   command.arguments = {(tools.folder / name).string()};
   Connection connection = connection_of(url);
   command.arguments.push_back("--dbname=" + connection.database);
   command.arguments.insert(command.arguments.end(), std::make_move_iterator(arguments.begin()),
                            std::make_move_iterator(arguments.end()));
   command.environment = std::move(connection.environment);
-  const Outcome outcome = run(command, tools.identity, longest);
+  const process::Outcome outcome = process::run(command, tools.identity, longest);
   if (outcome.ok()) return;
   std::string said = outcome.output.substr(0, 2000);
   while (said.ends_with('\n')) said.pop_back();
-  throw DumpError(std::string(name) + " ended with " + describe_exit(outcome.status) +
+  throw DumpError(std::string(name) + " ended with " + process::describe_exit(outcome.status) +
                   (said.empty() ? ": is it in HOURZ_POSTGRES_BIN?" : ": " + said));
 }
 

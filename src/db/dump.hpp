@@ -10,7 +10,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "db/child_process.hpp"
+#include "core/process.hpp"
 
 namespace hourz::db {
 
@@ -22,7 +22,7 @@ struct DumpError : std::runtime_error {
 /// PostgreSQL's client programs, and whom they run as.
 struct DumpTools {
   std::filesystem::path folder;
-  Identity identity;
+  process::Identity identity;
 };
 
 using RowCounts = std::map<std::string, std::int64_t>;  ///< by table

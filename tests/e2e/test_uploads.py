@@ -7,6 +7,7 @@ import random
 import re
 import secrets
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -15,7 +16,7 @@ import uuid
 import zlib
 
 import pytest
-from harness import Client, Person, gig, run_as, sanitized, server as new_server, slack, together, wait_for
+from harness import Client, Person, gig, is_running, run_as, sanitized, server as new_server, slack, together, wait_for
 from pictures import BOUNDARY, TYPE, chunk, form, png, upload
 
 MIB = 1024 * 1024
@@ -296,6 +297,47 @@ def test_a_full_disk(server):
             assert someone.call("GET", "/health/ready").status == 200
             os.unlink(f"{folder}/filler")
         upload(someone, png(150, 150, random.Random(4)))
+
+
+def makers(server):
+    """The processes that make pictures for a server just now."""
+    found = []
+    for task in os.listdir(f"/proc/{server.pid}/task"):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{server.pid}/task/{task}/children", encoding="ascii") as children:
+                found += [int(pid) for pid in children.read().split()]
+    return [pid for pid in found if command_of(pid)[1:2] == [b"make-picture"]]
+
+
+def command_of(pid):
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/cmdline", "rb") as line:
+            return line.read().split(b"\0")
+    return []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_decoder_that_dies_is_nobody_elses_end(server, number):
+    """U02, D13: as where a hostile file breaks it, or it has no memory."""
+    someone, data = Person(server.base), png(1800, 1800, random.Random(9))
+    pid, answers = server.pid, []
+    sender = threading.Thread(target=lambda: answers.append(upload(someone, data, 503)))
+    sender.start()
+    try:
+        wait_for(lambda: makers(server) or answers, "it is being made")
+        for maker in makers(server):
+            with open(f"/proc/{maker}/environ", "rb") as environment:
+                names = {each.split(b"=")[0] for each in environment.read().split(b"\0") if each}
+            assert names <= {b"PATH", b"LC_ALL", b"TZ", b"HOME", b"TMPDIR"}, names
+            held = [os.readlink(f"/proc/{maker}/fd/{number}") for number in os.listdir(f"/proc/{maker}/fd")]
+            assert not [each for each in held if each.startswith("socket:") or "lock" in each], held
+            os.kill(maker, number)
+    finally:
+        sender.join()
+    assert answers[0].headers["retry-after"] == "2"
+    assert server.pid == pid and is_running(pid)
+    wait_for(lambda: not files_of(f"{server.directory}/files/incoming"), "nothing of it is left")
+    upload(someone.again(), data)
 
 
 def test_killed_while_uploading(server):

@@ -15,6 +15,7 @@
 #include "db/cluster.hpp"
 #include "db/migrations.hpp"
 #include "harness/schema_checker.hpp"
+#include "rooms/uploads/picture_process.hpp"
 
 namespace hourz::harness {
 namespace {
@@ -460,6 +461,9 @@ std::string World::sql(const std::string& text, const std::vector<std::string>& 
 
 int main(int count, char** values) {
   hourz::start_crypto();
+  if (count > 1 && values[1] == hourz::uploads::picture_command) {
+    hourz::uploads::make_picture_and_exit({values + 2, values + count});
+  }
   hourz::log::start("error");
   // `--make-template FOLDER` prepares what the tests of a whole run copy.
   if (count == 3 && std::string_view(values[1]) == "--make-template") {

@@ -3,6 +3,7 @@
 #include <sodium.h>
 #include <vips/vips.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -11,7 +12,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "core/log.hpp"
+#include "core/crypto.hpp"
 #include "core/problem.hpp"
 #include "storage/local.hpp"
 
@@ -48,8 +49,8 @@ void start_vips() {
 
 Problem unreadable() { return invalid("file", "unreadable", "cannot be read as the picture it begins as"); }
 
-/// What libvips says went wrong, as a problem: a full disk is not the picture's fault, nor is a machine without memory,
-/// threads or descriptors to spare.
+/// What libvips says went wrong, as a problem of the picture or of a full disk. Throws runtime_error for a machine
+/// without memory, threads or descriptors to spare.
 Problem problem_of_vips() {
   const std::string text = vips_error_buffer();
   vips_error_clear();
@@ -61,9 +62,8 @@ Problem problem_of_vips() {
   for (const int number : {EMFILE, ENFILE, ENOMEM, EAGAIN, EIO}) {
     short_of_something = short_of_something || says(std::strerror(number));
   }
-  if (!short_of_something) return unreadable();
-  log::Line(log::Level::warn, "picture.not_made").with("cause", text.substr(0, 200));
-  return Problem(ErrorCode::service_unavailable, "Pictures cannot be made just now.").retry_after(2);
+  if (short_of_something) throw std::runtime_error(text.substr(0, 200));
+  return unreadable();
 }
 
 void check(int result) {
@@ -138,7 +138,9 @@ MadeFile measured(const fs::path& file) {
     result.size += got;
   }
   if (in.bad() || result.size == 0) throw storage::error_of(errno, "cannot read " + file.string());
-  crypto_hash_sha256_final(&state, result.sha256.data());
+  std::array<unsigned char, crypto_hash_sha256_BYTES> sum{};
+  crypto_hash_sha256_final(&state, sum.data());
+  result.sha256 = to_hex({reinterpret_cast<const char*>(sum.data()), sum.size()});
   return result;
 }
 

@@ -1,8 +1,8 @@
 // Pictures: what a file is by its bytes, and a new picture made from it with a thumbnail. By libvips, which may load
 // JPEG, PNG and WebP here and nothing else. What comes out was written anew: upright, in sRGB, without metadata,
-// comments or whatever was appended. Sizes are looked at before a pixel is decoded. Blocks: for a worker pool.
+// comments or whatever was appended. Sizes are looked at before a pixel is decoded. The decoders are C, and GLib ends
+// the process where memory is short: a server calls this by picture_process.hpp.
 #pragma once
-#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -25,7 +25,7 @@ inline constexpr int thumbnail_side = 320;
 
 struct MadeFile {
   std::uint64_t size = 0;  ///< bytes
-  std::array<std::uint8_t, 32> sha256{};
+  std::string sha256;      ///< in hex
 };
 
 struct MadePicture {
@@ -37,8 +37,8 @@ struct MadePicture {
 };
 
 /// Makes both from `source`. Throws Problem unsupported_media_type, or validation_failed with the field `file` and one
-/// of too_many_pixels, animated, unreadable; insufficient_storage when the disk is full. What was written of the two is
-/// left to the caller then.
+/// of too_many_pixels, animated, unreadable; insufficient_storage when the disk is full; runtime_error when the machine
+/// cannot, storage::Error for what cannot be read. What was written of the two is left to the caller then.
 MadePicture make_picture(const std::filesystem::path& source, const std::filesystem::path& picture,
                          const std::filesystem::path& thumbnail);
 

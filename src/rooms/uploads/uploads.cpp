@@ -10,7 +10,7 @@
 #include "http/cursor.hpp"
 #include "http/multipart.hpp"
 #include "rooms/uploads/files.hpp"
-#include "rooms/uploads/images.hpp"
+#include "rooms/uploads/picture_process.hpp"
 #include "rooms/users/users.hpp"
 #include "storage/local.hpp"
 #include "uploads_sql.hpp"
@@ -203,7 +203,7 @@ Awaitable<File> insert(Deps& deps, Call& call, Workpiece& piece, Category catego
              made.height,
              static_cast<std::int64_t>(made.picture.size),
              static_cast<std::int64_t>(made.thumbnail.size),
-             to_hex({reinterpret_cast<const char*>(made.picture.sha256.data()), made.picture.sha256.size()}),
+             made.picture.sha256,
              deps.config.upload_quota_files,
              deps.config.upload_quota_mb * 1024 * 1024};
   auto shown = co_await db::maybe(call.db(), insert_upload, std::move(row));
@@ -235,8 +235,8 @@ Awaitable<File> take_in(Deps& deps, Call& call, http::Upload upload, Category ca
   MadePicture made{};
   try {
     co_await receive(deps, upload, piece);
-    made =
-        co_await deps.image_work.run([&piece] { return make_picture(piece.source, piece.picture, piece.thumbnail); });
+    made = co_await deps.image_work.run(
+        [&piece] { return make_picture_apart(piece.source, piece.picture, piece.thumbnail); });
     co_await keep(deps, piece, media_type_of(made.type));
   } catch (const storage::Error& error) {
     log::Line(log::Level::warn, "upload.not_stored").with("cause", error.what());

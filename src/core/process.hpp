@@ -1,8 +1,8 @@
-// Programs that Hourz runs: initdb, cp and the postmaster of its private cluster.
+// Programs that Hourz runs: initdb, pg_dump, the postmaster of its private cluster, and itself to make a picture.
 //
 // A child starts with a clean slate: its own session, an environment of four variables, no descriptor but 0 to 2, all
 // signals at their defaults, another user when asked for, and a signal that the kernel sends it when the thread that
-// forked it dies. Between fork and exec only async-signal-safe calls are made, so spawning is allowed while other
+// forked it dies. Between vfork and exec only async-signal-safe calls are made, so spawning is allowed while other
 // threads run. Every wait takes a deadline. Who may be stopped, and when, is left to the caller.
 #pragma once
 #include <sys/types.h>
@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-namespace hourz::db {
+namespace hourz::process {
 
 using Clock = std::chrono::steady_clock;
 
@@ -67,4 +67,4 @@ std::vector<pid_t> postgres_processes_in(const std::filesystem::path& directory)
 /// Command line of a process, arguments separated by spaces; empty when it is gone.
 std::string command_line(pid_t pid);
 
-}  // namespace hourz::db
+}  // namespace hourz::process

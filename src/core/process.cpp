@@ -1,4 +1,4 @@
-#include "db/child_process.hpp"
+#include "core/process.hpp"
 
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -19,7 +19,7 @@
 #include <system_error>
 #include <thread>
 
-namespace hourz::db {
+namespace hourz::process {
 namespace {
 
 // The raw calls: glibc's wrappers signal every thread of the process, which makes no sense in a forked child and is not
@@ -91,9 +91,16 @@ pid_t spawn(const Command& command, const Identity& identity) {
   for (const std::string& variable : command.environment) environment.push_back(variable.c_str());
   environment.push_back(nullptr);
   const pid_t parent = getpid();
-  const pid_t pid = fork();
-  if (pid < 0) throw std::system_error(errno, std::generic_category(), "fork");
+  // After a fork() every page that a busy server writes would be a fault. The child has this memory until it is another
+  // program: no handler of a signal may run in it before.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const pid_t pid = vfork();  // NOLINT(clang-analyzer-security.insecureAPI.vfork)
   if (pid == 0) execute(command, identity, arguments.data(), const_cast<char* const*>(environment.data()), parent);
+  const int error = errno;
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (pid < 0) throw std::system_error(error, std::generic_category(), "vfork");
   return pid;
 }
 
@@ -196,4 +203,4 @@ std::string command_line(pid_t pid) {
   return text;
 }
 
-}  // namespace hourz::db
+}  // namespace hourz::process
