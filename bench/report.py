@@ -101,8 +101,8 @@ def markdown(result: dict) -> str:
                       f"{figures['marks']} |" for name, figures in run["map"].items()]
         login = run.get("login")
         if login:
-            lines += ["", f"Logins: {count(login['per_second'])} a second; the hash alone, as libsodium does it, on as "
-                      f"many threads ({login['hash_threads']}): {count(login['hash_alone_per_second'])} a second."]
+            lines += ["", f"Logins: {count(login['per_second'])} a second; the hash alone, on a pool like "
+                      f"the server's: {count(login['hash_alone_per_second'])} a second."]
             if login.get("paces"):
                 lines += ["", "| gig reads beside logins, at a fixed rate | connections | logins | p50 ms | p99 ms | "
                           "p99.9 ms | errors |", "| --- | ---: | --- | ---: | ---: | ---: | ---: |"]

@@ -6,7 +6,6 @@ Writes bench/results/latest.json, .md and .svg; a run of another size joins the 
 """
 import argparse
 import contextlib
-import ctypes
 import json
 import os
 import pathlib
@@ -37,7 +36,6 @@ USERS = 20_000
 ACCOUNTS_A_RUN = 1_000  # 300 requests a minute each: a run stays below, and the next run takes others
 READERS = 8  # connections that read without pause beside logins
 PACES = {500: 16, 2_000: 32}  # gig reads a second beside logins, over as many connections
-HASH_MEMORY_KIB, HASH_PASSES = 19456, 2  # the server's defaults
 SEEKER = "seeker@hourz.example"
 PASSWORD = "hourz-demo-2026"
 
@@ -90,6 +88,7 @@ class Bench:
         self.rounds = 1 if arguments.quick else arguments.rounds
         self.seconds = 2.0 if arguments.quick else arguments.seconds
         self.with_peer = not arguments.no_peer
+        self.binary = arguments.binary
         self.chance = random.Random(20261123)
         self.hourz = Hourz(arguments.binary, folder)
         self.server = self.peer = None
@@ -327,7 +326,6 @@ class Bench:
         self.server.stop()
         self.server = self.hourz.start("off")
         seconds = max(self.seconds, 4)
-        threads = max(1, (os.cpu_count() or 2) // 2)  # what HOURZ_HASH_THREADS is by default
         alone, through, beside, crowded = [], [], [], []
         before: dict[int, list[dict]] = {pace: [] for pace in PACES}
         during: dict[int, list[dict]] = {pace: [] for pace in PACES}
@@ -337,7 +335,7 @@ class Bench:
         # A p99 needs some thousand reads, also at the slowest pace.
         read_s = max(self.seconds, 4) * 1.5
         for _ in range(self.rounds):
-            alone.append(hashes_a_second(threads, seconds))
+            alone.append(hashes_a_second(self.binary, seconds))
             figures = wrk(self.server, logins, 16, seconds)
             if figures["errors"]:
                 raise Failed(f"{figures['errors']} of {figures['requests']} logins failed")
@@ -352,7 +350,7 @@ class Bench:
             crowded.append(wrk(self.server, reads, READERS, seconds)["per_second"])
             if end_wrk(crowd)["errors"]:
                 raise Failed("some of 100 logins at once failed")
-        result = {"hash_threads": threads, "hash_alone_per_second": round(statistics.median(alone), 3),
+        result = {"hash_alone_per_second": round(statistics.median(alone), 3),
                   "per_second": round(statistics.median(through), 3), "reads_connections": READERS,
                   "reads_per_second_before": round(statistics.median(beside), 3),
                   "reads_per_second_during": round(statistics.median(crowded), 3), "paces": {}}
@@ -373,31 +371,10 @@ class Bench:
         self.hourz.stop()
 
 
-def hashes_a_second(threads: int, seconds: float) -> float:
-    """Argon2id by the server's own library with the server's own cost, and nothing else."""
-    sodium = ctypes.CDLL("libsodium.so.23")
-    sodium.sodium_init()
-    stored = ctypes.create_string_buffer(128)
-    secret = PASSWORD.encode()
-    cost = (ctypes.c_ulonglong(HASH_PASSES), ctypes.c_size_t(HASH_MEMORY_KIB * 1024), ctypes.c_int(2))
-    if sodium.crypto_pwhash_str_alg(stored, secret, ctypes.c_ulonglong(len(secret)), *cost) != 0:
-        raise Failed("libsodium cannot hash")
-    until, counts = time.monotonic() + seconds, []
-
-    def work() -> None:
-        count = 0
-        while time.monotonic() < until:
-            sodium.crypto_pwhash_str_verify(stored, secret, ctypes.c_ulonglong(len(secret)))
-            count += 1
-        counts.append(count)
-
-    workers = [threading.Thread(target=work) for _ in range(threads)]
-    started = time.monotonic()
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return sum(counts) / (time.monotonic() - started)
+def hashes_a_second(binary: pathlib.Path, seconds: float) -> float:
+    """Argon2id at the server's own cost on a pool like the server's own, and nothing else."""
+    program = binary.parent.parent / "bench" / "hourz_hash_load"
+    return float(subprocess.run([program, str(seconds)], capture_output=True, text=True, check=True).stdout)
 
 
 def machine() -> str:
