@@ -35,6 +35,10 @@ MAY_CHANGE = ("sessions", "idempotency_keys", "gig_cells", "gig_cell_changes", "
               "mails")
 # An operation that hashes a password takes as long as a hundred others.
 COSTLY = {"/api/auth/login", "/api/auth/register", "/api/auth/password"}
+# Where a fault is surely one; a header may be odd and yet allowed.
+BREAKING = ("body", "query", "path")
+# So many answers of 503 a run may have.
+BUSY = 5
 # A name of a parameter or field, and what it is the id of.
 KINDS = {"user": "users", "buddy": "users", "reviewee": "users", "reviewer": "users", "gig": "gigs", "room": "rooms",
          "transaction": "transactions", "review": "reviews", "session": "sessions", "message": "messages"}
@@ -200,7 +204,7 @@ class Fuzzer:
         self.digest = Digest(self.psql, MAY_CHANGE)
         self.things.stock()
         self.stored = self.digest.take()
-        self.sent = 0
+        self.sent = self.busy = 0
 
     def __enter__(self):
         return self
@@ -369,11 +373,15 @@ class Fuzzer:
         return answer
 
     def ask(self, call):
-        """A machine that is busy with other things may make us wait for the database too long, but not thrice."""
+        """A machine that is busy with other things may make us wait for the database too long, but not thrice, not often,
+        and not to be told that a request is broken."""
         for _ in range(3):
             answer = self.people.client(call.role).call(call.verb.upper(), call.target, call.body, headers=call.headers)
             if answer.status != 503:
                 break
+            self.busy += 1
+            self.demand(call.fault not in BREAKING, "a 503 to what is broken", call, answer)
+            self.demand(self.busy <= BUSY, f"the 503 number {self.busy}", call, answer)
         return answer
 
     def judge(self, call, operation, answer):
@@ -405,7 +413,7 @@ class Fuzzer:
         needs_token = operation.get("security") and {} not in operation["security"]
         if call.role == "nobody" and needs_token and not call.fault:
             demand(answer.status == 401, "let in without a token")
-        if call.fault in ("body", "query", "path"):
+        if call.fault in BREAKING:
             demand(answer.status >= 400, f"accepted though its {call.fault} is broken")
         elif not call.fault and answer.status in (400, 415, 422) and self.is_plain(call):
             faults = answer.json.get("errors", [])

@@ -17,15 +17,17 @@ from harness import Client, family_of, is_running, run_as, signal_all, slack, wa
 DESCRIPTORS = 1400
 # How soon it must be ready again after each.
 BOUNDS_S = {"kill": 2, "stop": 5, "freeze": 5, "disk": 5, "files": 5, "descriptors": 5, "slow": 5, "clock": 5, "pressure": 5}
+NEED_A_MOUNT = ("disk", "files")
 
 
 class Faults:
     """Each leaves the server ready again, and says how long that took."""
 
-    def __init__(self, server, log, store, clock, weather, seed):
-        """`log` and `store`: the volumes of PostgreSQL's log and of the files."""
+    def __init__(self, server, log, store, clock, weather, seed, say=lambda text: None):
+        """`log` and `store`: the volumes of PostgreSQL's log and of the files. `say`: told of each fault when it begins."""
         self.server, self.log, self.store, self.clock_file, self.weather = server, log, store, clock, weather
-        self.random, self.took = random.Random(seed), collections.defaultdict(list)
+        self.random, self.took, self.say = random.Random(seed), collections.defaultdict(list), say
+        self.broken = []
 
     def ready(self):
         def answers():
@@ -38,12 +40,25 @@ class Faults:
     def all_of(self, counts):
         kinds = [kind for kind, count in counts.items() for _ in range(count)]
         self.random.shuffle(kinds)
-        for kind in kinds:
-            wait_for(lambda until=time.monotonic() + self.random.uniform(0.5, 1.5): time.monotonic() > until, "a pause")
+        for n, kind in enumerate(kinds, 1):
+            self.hold(self.random.uniform(0.5, 1.5))
+            self.say(f"fault {n} of {len(kinds)}: {kind}")
             with self.weather.bad(kind):
-                began = getattr(self, kind)()
+                try:
+                    began = getattr(self, kind)()
+                except (AssertionError, OSError, subprocess.SubprocessError) as failure:
+                    self.mend(f"{kind}, fault {n}: {failure}")
+                    continue
                 self.ready()
                 self.took[kind].append(time.monotonic() - began)
+
+    def mend(self, failure):
+        """What befell it was too much. That fails the run, which goes on: what it tells of the rest is wanted too."""
+        self.broken.append(failure)
+        self.say(f"FAILED {failure}\n{self.server.last_words()}")
+        if self.server.process.poll() is not None:
+            self.server.start(wait_ready=False)
+        self.ready()
 
     def kill(self):
         """From the signal on: a process that will not go keeps its port and its directory."""

@@ -75,6 +75,12 @@ def free_port():
         return taken.getsockname()[1]
 
 
+def server_errors(statuses, excused=(503,)):
+    """Of answers counted by status, those of 5xx that no fault excuses: under any fault a server says 503 or nothing."""
+    return {status: count for status, count in statuses.items()
+            if isinstance(status, int) and status >= 500 and status not in excused}
+
+
 def quantile(values, q):
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
@@ -288,6 +294,12 @@ class Server:
     def log(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as log:
             return log.read()
+
+    def last_words(self, bytes_at_most=8000):
+        """The end of its log."""
+        with open(self.log_path, "rb") as log:
+            log.seek(max(0, os.path.getsize(self.log_path) - bytes_at_most))
+            return log.read().decode("utf-8", "replace").partition("\n")[2]
 
     def address(self):
         return "127.0.0.1", self.port

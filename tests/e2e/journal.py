@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 
-from harness import Client, gig
+from harness import Client, gig, server_errors
 
 
 class Operation:
@@ -27,10 +27,10 @@ class Operation:
 class Writer:
     """One at a time: posts a gig; now and then has its helper accept one of those that are known to stand."""
 
-    def __init__(self, base, seeker, helper, stop, seed, timeout_s=10):
+    def __init__(self, base, seeker, helper, stop, seed, timeout_s=10, rest_s=0):
         self.base, self.seeker, self.helper, self.stop = base, seeker, helper, stop
-        self.random, self.timeout_s = random.Random(seed), timeout_s
-        self.journal, self.open, self.answered = [], [], collections.Counter()
+        self.random, self.timeout_s, self.rest_s = random.Random(seed), timeout_s, rest_s
+        self.journal, self.open, self.answered, self.errors = [], [], collections.Counter(), []
         self.client = None
 
     def run(self):
@@ -42,13 +42,17 @@ class Writer:
                 operation = Operation("accept", f"/api/gigs/{one}/accept", None, self.helper.token, one)
             else:
                 title = f"{self.seeker.id} {n}"
-                operation = Operation("post", "/api/gigs", gig(title=title), self.seeker.token)
+                # All over a town: at one point they would be all that a search near it ever looks at.
+                place = {"latitude": 13.75 + self.random.gauss(0, 0.2), "longitude": 100.54 + self.random.gauss(0, 0.2)}
+                operation = Operation("post", "/api/gigs", gig(title=title, **place), self.seeker.token)
             self.journal.append(operation)
             self.attempt(operation)
             if operation.outcome == "ok" and operation.kind == "post":
                 self.open.append(operation.gig)
             elif operation.outcome == "info":
                 self.stop.wait(0.02)  # a server that is down refuses at once
+            if self.rest_s:
+                self.stop.wait(self.random.uniform(0, 2 * self.rest_s))
 
     def attempt(self, operation):
         operation.began = time.monotonic()
@@ -59,6 +63,8 @@ class Writer:
                                       headers={"Idempotency-Key": operation.key})
             operation.status = answer.status
             self.answered[answer.status] += 1
+            if answer.status >= 500 and answer.status != 503:
+                self.errors.append(f"{operation.path}: {answer}")
             in_progress = answer.status == 409 and answer.json["code"] == "idempotency_in_progress"
             if answer.status < 300:
                 operation.outcome, operation.gig = "ok", answer.json["id"]
@@ -79,10 +85,10 @@ class Writer:
 
 
 class Journal:
-    def __init__(self, base, pairs, seed=1, timeout_s=10):
-        """`pairs` of (seeker, helper): a writer each."""
+    def __init__(self, base, pairs, seed=1, timeout_s=10, rest_s=0):
+        """`pairs` of (seeker, helper): a writer each, that rests `rest_s` on average after each operation."""
         self.base, self.stop = base, threading.Event()
-        self.writers = [Writer(base, *pair, self.stop, seed + n, timeout_s) for n, pair in enumerate(pairs)]
+        self.writers = [Writer(base, *pair, self.stop, seed + n, timeout_s, rest_s) for n, pair in enumerate(pairs)]
         self.threads = [threading.Thread(target=writer.run) for writer in self.writers]
 
     def __enter__(self):
@@ -112,7 +118,7 @@ class Journal:
 
     def check(self, database):
         """Settles what is open, then compares with what is stored. How many there were of each, and how many of the
-        open ones had happened."""
+        open ones had happened. Nobody may have been told a 5xx but 503 meanwhile."""
         counts = self.counts()
         assert not counts["broken"], [o.status for o in self.operations() if o.outcome == "broken"][:3]
         before = self.stored(database)
@@ -141,6 +147,7 @@ class Journal:
             doubled += len(set(after[kind]) - set(wanted))
         assert (lost, doubled) == (0, 0), f"lost {lost}, doubled {doubled} of {dict(counts)}"
         self.check_database(database)
+        assert not server_errors(self.statuses()), (self.statuses(), [each for writer in self.writers for each in writer.errors][:3])
         return counts, happened
 
     def mark(self, operation):

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 
-from harness import Client
+from harness import Client, quantile
 
 READS = ["/api/gigs?sort=newest&limit=20", "/api/gigs?latitude=13.75&longitude=100.54&radius_km=5", "/api/gigs/my-gigs", "/api/users/me",
          "/api/chat/rooms", "/api/wallet", "/api/transactions/history", "/api/gigs/search?q=sofa",
@@ -25,7 +25,7 @@ class Weather:
     """What the faults do, and when they do it."""
 
     def __init__(self):
-        self.since, self.kind = None, None
+        self.kind = self.last = None
         self.ended = 0.0
 
     @contextlib.contextmanager
@@ -34,7 +34,11 @@ class Weather:
         try:
             yield
         finally:
-            self.kind, self.ended = None, time.monotonic()
+            self.kind, self.last, self.ended = None, kind, time.monotonic()
+
+    def was(self, kind, since):
+        """Whether there was this fault at any time from `since` on."""
+        return self.kind == kind or (self.last == kind and self.ended >= since)
 
     def was_calm(self, moment, before_s=3):
         return self.kind is None and self.ended < moment - before_s
@@ -71,11 +75,11 @@ class Load:
 
 class Planned(Load):
     """An open loop: so many requests a second by plan, whatever becomes of those before; a latency counts from the
-    planned time."""
+    planned time. What is late by `patience_s` is left out, where only the rate counts."""
 
-    def __init__(self, count, rate, seed):
+    def __init__(self, count, rate, seed, patience_s=float("inf")):
         super().__init__(count)
-        self.rate, self.random = rate, random.Random(seed)
+        self.rate, self.random, self.patience_s = rate, random.Random(seed), patience_s
         self.lock, self.next = threading.Lock(), time.monotonic()
 
     def planned(self):
@@ -89,7 +93,8 @@ class Planned(Load):
             at, roll, pick = self.planned()
             if self.over.wait(max(0, at - time.monotonic())):
                 break
-            yield at, roll, pick
+            if time.monotonic() - at < self.patience_s:
+                yield at, roll, pick
 
 
 class Readers(Planned):
@@ -144,6 +149,11 @@ class Memory(Load):
                 pid = self.server.pid
                 with open(f"/proc/{pid}/statm", encoding="ascii") as statm:
                     self.samples.append((time.monotonic(), pid, int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)))
+
+    def level(self, since, until):
+        """MiB, the median of this time; None of nothing."""
+        some = [mib for at, pid, mib in self.samples if since <= at < until and pid == self.server.pid]
+        return quantile(some, 0.5) if some else None
 
     def slope(self, since):
         """MiB a minute, by least squares; 0 of too little."""

@@ -24,7 +24,8 @@ def test_requests_from_the_document(server):
     began = time.monotonic()
     with Fuzzer(server, SEED) as fuzzer:
         fuzzer.run(CASES, os.environ.get("HOURZ_TEST_OPERATION"))
-        print(f"{fuzzer.sent} requests for {len(fuzzer.operations)} operations in {time.monotonic() - began:.1f} s, seed {SEED}: "
+        print(f"{fuzzer.sent} requests for {len(fuzzer.operations)} operations in {time.monotonic() - began:.1f} s, seed {SEED}, "
+              f"{fuzzer.busy} of them busy: "
               f"{dict(sorted(fuzzer.statuses.items()))}")
     assert fuzzer.people.server.process.poll() is None
 

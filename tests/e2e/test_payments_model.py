@@ -324,6 +324,7 @@ def test_money_ends_as_the_model_says():
         seen = sum((client.seen for client in clients), collections.Counter())
         paid = collections.Counter(p.status for c in clients for g in c.gigs for p in g.payments)
         print(f"{sum(c.steps for c in clients)} steps in {seconds:.0f} s with {dict(done)}; answers {dict(seen)}; {dict(paid)}")
+        assert not harness.server_errors(seen), seen
         assert paid["RELEASED"] and paid["REFUNDED"] and sum(done.values()) >= FAULTS
 
 

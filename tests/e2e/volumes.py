@@ -12,6 +12,20 @@ from harness import Server, prepared_directory, run_as, scratch
 MIB = 1 << 20
 
 
+def mount(path, options):
+    """Whether a tmpfs could be mounted there."""
+    return os.geteuid() == 0 and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], capture_output=True, check=False).returncode == 0
+
+
+def can_mount():
+    with scratch() as folder:
+        if not mount(folder, "size=1m"):
+            return False
+        subprocess.run(["umount", "-l", folder], check=True)
+        return True
+
+
 class Volume:
     """A tmpfs that is there for as long as it is entered, root's or `owner`'s. Skips where nothing can be mounted."""
 
@@ -22,9 +36,7 @@ class Volume:
     def __enter__(self):
         os.makedirs(self.path, exist_ok=True)
         options = f"size={self.size_mib}m,mode=711" + (f",uid={self.owner.pw_uid},gid={self.owner.pw_gid}" if self.owner else "")
-        mounted = os.geteuid() == 0 and subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", self.path], capture_output=True, check=False)
-        if not mounted or mounted.returncode != 0:
+        if not mount(self.path, options):
             pytest.skip("only root can mount a small file system")
         return self
 
