@@ -192,7 +192,8 @@ TEST_F(Ledger, PostingsThatCrossAllArrive) {
   const Person ann = world().person("Ann"), ben = world().person("Ben"), eve = world().person("Eve");
   const std::vector<Person> people{ann, ben, eve};
   const char* wanted = std::getenv("HOURZ_TEST_RACES");
-  const std::size_t each = wanted == nullptr ? 60 : static_cast<std::size_t>(std::atoi(wanted));
+  const std::size_t each =
+      ((wanted == nullptr ? 180 : static_cast<std::size_t>(std::atoi(wanted))) + 2) / people.size();
   std::vector<Ask> asks;
   for (std::size_t i = 0; i < 3 * each; ++i) {
     const Person& payer = people[i % 3];
