@@ -42,6 +42,8 @@ from volumes import Volume, can_mount, server_on_volumes
 POOL = 2 * os.cpu_count() + 16 + 3
 # Memory is judged where it was watched for so long: in less, one large answer is a slope.
 WATCH_S, SLOPE_MIB_A_MINUTE = 600, 0.5
+# Runs of this length watch memory, and fill before what is bounded and would be full in an hour.
+WARM_S = 180
 # How much more it may have at the end than when it was warm.
 MORE_MIB = 16
 LOST = (OSError, EOFError, AssertionError, ValueError)
@@ -244,6 +246,9 @@ class Soak:
                             f"{sum(journal.statuses().values())} writes, {len(uploaders.kept)} pictures, {dict(racers.done)}, "
                             f"{memory.samples[-1][2] if memory.samples else 0:.0f} MiB")
 
+                    if wanted.seconds >= WARM_S:
+                        filled = await loop.run_in_executor(None, uploaders.warm)
+                        say(f"the shelf of pictures is full, with {filled >> 20} MiB")
                     while (left := calm + calm_s - time.monotonic()) > 0:
                         progress()
                         await loop.run_in_executor(None, faults.hold, min(30, left))

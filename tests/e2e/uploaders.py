@@ -14,6 +14,8 @@ from loads import Planned
 from pictures import png, upload
 
 WIDTH = 6
+# A little more than a server keeps of pictures in memory.
+SHELF_MIB = 72
 
 
 class Uploaders(Planned):
@@ -48,6 +50,20 @@ class Uploaders(Planned):
                 self.kept.append({**answer.json, "token": client.token})
         elif answer.status != 503 and not (answer.status == 507 and self.weather.was("files", began)):
             self.wrong.append(f"upload: {answer}")
+
+    def warm(self):
+        """Uploads and reads so much that the server's shelf of pictures is full: until then it grows with every picture."""
+        picture, filled, person = png(420, 420, random.Random(1)), 0, self.folks[-1]
+        with Client(self.server.base, person.token, check=False) as client:
+            while filled < SHELF_MIB << 20 and not self.over.is_set():
+                answer = upload(client, picture, None)
+                self.statuses[answer.status] += 1
+                if answer.status == 201:
+                    with self.guard:
+                        self.kept.append({**answer.json, "token": client.token})
+                    self.look(client, answer.json | {"token": client.token}, 0)
+                    filled += answer.json["size"]
+        return filled
 
     def look(self, client, made, roll):
         """All of it, a part of it, or the small one; a chat picture by who uploaded it."""
