@@ -46,6 +46,7 @@ constexpr std::string_view usage = R"(hourz: the backend of Hourz
   hourz restore DIR [--replace]
                               load such a folder into an empty database, or in place of what it holds
   hourz admin grant EMAIL     make an account an administrator's
+  hourz admin revoke EMAIL    take that back, unless nobody else would be left
   hourz admin audit-ledger    add the ledger up from its entries and follow its chains; exit 1 on any difference
   hourz admin recompute-reputation
                               make every score anew from the reviews; nothing changes where nothing is wrong
@@ -354,9 +355,9 @@ int copy_files(Config config, const std::vector<std::string>& arguments) {
   return 0;
 }
 
-db::Awaitable<std::int64_t> grant(db::Client& client, std::string email) {
+db::Awaitable<std::optional<bool>> set_role(db::Client& client, std::string email, http::Role role) {
   const auto transaction = client.begin();
-  const auto changed = co_await users::grant_admin(*transaction, std::move(email));
+  const auto changed = co_await users::set_role(*transaction, std::move(email), role);
   co_await transaction->commit();
   co_return changed;
 }
@@ -462,16 +463,25 @@ int admin(Config config, const std::vector<std::string>& arguments) {
     std::cout << all.people << " people looked at, " << all.corrected << " corrected\n";
     return 0;
   }
-  if (what != "grant" || arguments.size() != 2) {
-    throw UsageError("admin takes grant and an email, recompute-reputation, or audit-ledger");
+  if ((what != "grant" && what != "revoke") || arguments.size() != 2) {
+    throw UsageError("admin takes grant or revoke and an email, recompute-reputation, or audit-ledger");
   }
-  const auto changed = with_client<std::int64_t>(
-      std::move(config), [&](db::Client& client) { return grant(client, fold_case(arguments[1])); });
-  if (changed == 0) {
+  const http::Role role = what == "grant" ? http::Role::ADMIN : http::Role::USER;
+  std::optional<bool> changed;
+  try {
+    changed = with_client<std::optional<bool>>(
+        std::move(config), [&](db::Client& client) { return set_role(client, fold_case(arguments[1]), role); });
+  } catch (const Problem& problem) {
+    if (problem.code != ErrorCode::last_admin) throw;
+    std::cerr << "hourz: " << arguments[1] << " is the last administrator: make another one first\n";
+    return 1;
+  }
+  if (!changed) {
     std::cerr << "hourz: nobody has the email " << arguments[1] << "\n";
     return 1;
   }
-  std::cout << arguments[1] << " is an administrator now\n";
+  std::cout << arguments[1] << (role == http::Role::ADMIN ? " is an administrator" : " is no administrator")
+            << (*changed ? " now\n" : ", and was so already\n");
   return 0;
 }
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness import PASSWORD, Client, Person, Server, gig, scratch, slack, wait_for
+from harness import PASSWORD, Client, Person, Server, gig, run, scratch, slack, wait_for
 from sockets import Meeting, Socket, several, upgrade
 
 
@@ -139,6 +139,34 @@ def test_a_suspended_persons_sockets_close_on_every_server(base, second, admin):
             back.ask("send_message", room_id=meeting.room, content="I am back")
         actions = [entry["action"] for entry in admin.get("/api/admin/audit-log", subject_id=somchai.id).json["entries"]]
         assert actions == ["user.restore", "user.suspend"]
+
+
+def test_the_command_line_makes_administrators_and_takes_it_back(server, base, second, admin):
+    with Person(base, "Somchai") as somchai, elsewhere(somchai, second) as his_client:
+
+        def told(what, *words, code=0):
+            done = run("admin", what, somchai.email.upper(), data_directory=server.directory)
+            assert done.returncode == code and all(word in done.stdout + done.stderr for word in words), done
+
+        def both_know(status):
+            for client in (somchai, his_client):
+                wait_for(lambda: client.call("GET", "/api/admin/reports").status == status, "both servers know", slack(2))
+
+        told("revoke", "no administrator, and was so already")
+        told("grant", "is an administrator now")
+        both_know(200)
+        told("grant", "is an administrator, and was so already")
+        server.database().sql(f"UPDATE users SET role = 'USER' WHERE id = '{admin.id}'")
+        told("revoke", "is the last administrator", code=1)
+        server.database().sql(f"UPDATE users SET role = 'ADMIN' WHERE id = '{admin.id}'")
+        told("revoke", "is no administrator now")
+        both_know(403)
+        wait_for(lambda: admin.call("GET", "/api/admin/reports").status == 200, "the server knows its administrator")
+        entries = admin.get("/api/admin/audit-log", subject_id=somchai.id).json["entries"]
+        assert [(entry["admin_id"], entry["action"], entry["details"]["to"]) for entry in entries] == [
+            (None, "role.set", "USER"), (None, "role.set", "ADMIN")]
+    done = run("admin", "revoke", "nobody@example.com", data_directory=server.directory)
+    assert done.returncode == 1 and "nobody has the email" in done.stderr, done
 
 
 def test_a_deleted_persons_sockets_close_and_the_email_is_free(base, second):

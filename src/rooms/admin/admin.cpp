@@ -113,7 +113,8 @@ Awaitable<users::Account> post_restore(Deps&, Call& call, Path<UserPath> path, O
 // --- the audit log ---------------------------------------------------------------------------------------------------
 
 struct AuditRow {
-  Uuid id, admin_id;
+  Uuid id;
+  std::optional<Uuid> admin_id;
   std::string action;
   std::optional<Uuid> subject_id;
   std::string details;
@@ -133,11 +134,12 @@ const db::Query<AuditRow, AuditPage> select_audit_log{sql::audit_log};
 
 struct AuditEntry {
   static constexpr bool is_answer = true;
-  static constexpr std::array notes{Note{"action", "as `user.suspend`, `reputation.set`, `payment.split`"},
+  static constexpr std::array notes{Note{"admin_id", "null: done on the server's machine, with `hourz admin`"},
+                                    Note{"action", "as `user.suspend`, `reputation.set`, `role.set`, `payment.split`"},
                                     Note{"subject_id", "what it was done to: a person, a payment, a report"},
                                     Note{"details", "what there is to say of this action; amounts in satang"}};
   Uuid id;
-  Uuid admin_id;
+  std::optional<Uuid> admin_id;
   std::string action;
   std::optional<Uuid> subject_id;
   RawObject details;

@@ -48,7 +48,7 @@ FROM reports WHERE reporter_id = :user AND (:after = '' OR id > nullif(:after, '
 -- name: admin.export_audit_log
 -- What was done to somebody's account, and by them as an administrator; not by whom.
 SELECT id::text AS key, json_build_object(
-  'id', id, 'action', action, 'subject_id', subject_id, 'details', details, 'by_me', admin_id = :user,
-  'at', wire_time(at))::text AS item
+  'id', id, 'action', action, 'subject_id', subject_id, 'details', details,
+  'by_me', admin_id IS NOT DISTINCT FROM :user, 'at', wire_time(at))::text AS item
 FROM audit_log WHERE (admin_id = :user OR subject_id = :user) AND (:after = '' OR id > nullif(:after, '')::uuid)
 ORDER BY id LIMIT :page

@@ -233,6 +233,80 @@ TEST_F(Admin, ThereIsAlwaysAnAdministratorLeft) {
   }
 }
 
+TEST_F(Admin, TheCommandLineMakesAdministratorsAndTakesItBackAndBothStandInTheLog) {
+  world().sql("UPDATE users SET role = 'USER' WHERE role = 'ADMIN'");
+  const Person boss = world().person("Boss", "boss@example.com"), ann = world().person("Ann", "ann.admin@example.com");
+  const auto set = [](const char* email, http::Role role) {
+    const auto transaction = world().desk().database.begin();
+    const auto changed = world().wait(users::set_role(*transaction, email, role));
+    world().wait(transaction->commit());
+    return changed;
+  };
+  const auto role_of = [](const Person& who) {
+    return world().sql("SELECT role FROM users WHERE id = $1::uuid", {to_string(who.id)});
+  };
+  EXPECT_FALSE(set("nobody@example.com", http::Role::ADMIN).has_value());
+  EXPECT_FALSE(set("nobody@example.com", http::Role::USER).has_value());
+  EXPECT_EQ(set("boss@example.com", http::Role::USER), false);
+  EXPECT_EQ(set("boss@example.com", http::Role::ADMIN), true);
+  EXPECT_EQ(set("boss@example.com", http::Role::ADMIN), false);
+  EXPECT_EQ(world().get("/api/auth/me", boss.token).string_at("/role"), "ADMIN");
+  const auto last = [&](const char* email) {
+    try {
+      set(email, http::Role::USER);
+    } catch (const Problem& problem) {
+      return problem.code == ErrorCode::last_admin;
+    }
+    return false;
+  };
+  EXPECT_TRUE(last("boss@example.com"));
+  EXPECT_EQ(role_of(boss), "ADMIN");
+  EXPECT_EQ(set("ann.admin@example.com", http::Role::ADMIN), true);
+  // Somebody who is suspended is no administrator whom others could ask.
+  world().sql("UPDATE users SET suspended_at = now() WHERE id = $1::uuid", {to_string(ann.id)});
+  EXPECT_TRUE(last("boss@example.com"));
+  world().sql("UPDATE users SET suspended_at = NULL WHERE id = $1::uuid", {to_string(ann.id)});
+  EXPECT_EQ(set("ann.admin@example.com", http::Role::USER), true);
+  EXPECT_EQ(role_of(ann), "USER");
+  const Answer of_ann = world().get("/api/admin/audit-log?subject_id=" + to_string(ann.id),
+                                    world().token_for(boss.id, world().session_for(boss.id)));
+  ASSERT_EQ(of_ann.status, 200) << of_ann.text;
+  ASSERT_EQ(of_ann.at("/entries").as_array().size(), 2U) << of_ann.text;
+  for (const auto& [entry, from, to] :
+       {std::tuple{"/entries/1", "USER", "ADMIN"}, std::tuple{"/entries/0", "ADMIN", "USER"}}) {
+    EXPECT_TRUE(of_ann.at(entry + std::string("/admin_id")).is_null()) << "nobody's account did it";
+    EXPECT_EQ(of_ann.string_at(entry + std::string("/action")), "role.set");
+    EXPECT_EQ(of_ann.string_at(entry + std::string("/details/from")), from);
+    EXPECT_EQ(of_ann.string_at(entry + std::string("/details/to")), to);
+  }
+  EXPECT_EQ(world().sql("SELECT count(*) FROM audit_log WHERE subject_id = $1::uuid", {to_string(boss.id)}), "1")
+      << "what changed nothing, or was refused, is no act";
+  const Answer exported = world().get("/api/users/me/export", ann.token);
+  EXPECT_EQ(exported.at("/data/audit_log/0/by_me").as_bool(), false) << exported.text;
+
+  // Of two who are taken it at once, one stays.
+  for (int round = 0; round < 10; ++round) {
+    world().sql("UPDATE users SET role = 'ADMIN' WHERE id IN ($1::uuid, $2::uuid)",
+                {to_string(boss.id), to_string(ann.id)});
+    const auto one = world().desk().database.begin(), two = world().desk().database.begin();
+    int refused = 0, ended = 0;
+    const auto revoke = [&](db::Transaction& transaction, const char* email) {
+      boost::asio::co_spawn(world().io(), users::set_role(transaction, email, http::Role::USER),
+                            [&](std::exception_ptr failure, std::optional<bool>) {
+                              refused += failure != nullptr;
+                              boost::asio::co_spawn(world().io(),
+                                                    failure ? transaction.rollback() : transaction.commit(),
+                                                    [&](std::exception_ptr) { ++ended; });
+                            });
+    };
+    revoke(*one, "boss@example.com");
+    revoke(*two, "ann.admin@example.com");
+    ASSERT_TRUE(world().until([&] { return ended == 2; }));
+    EXPECT_EQ(refused, 1);
+    EXPECT_EQ(world().sql("SELECT count(*) FROM users WHERE role = 'ADMIN' AND suspended_at IS NULL"), "1");
+  }
+}
+
 TEST_F(Admin, NoOpenGigOfASuspendedPersonIsLeftWhateverRaces) {
   const Person admin = world().admin(), helper = world().person("Helper");
   for (int round = 0; round < 25; ++round) {

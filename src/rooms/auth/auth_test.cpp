@@ -447,15 +447,6 @@ TEST_F(Auth, EndedSessionsArePurgedAfterAMonth) {
   EXPECT_EQ(me(someone.token), 200);
 }
 
-TEST_F(Auth, AdministratorsAreMadeFromTheCommandLine) {
-  const Person someone = world().person("Boss", "boss@example.com");
-  const auto transaction = world().desk().database.begin();
-  EXPECT_EQ(world().wait(users::grant_admin(*transaction, "boss@example.com")), 1);
-  EXPECT_EQ(world().wait(users::grant_admin(*transaction, "nobody@example.com")), 0);
-  world().wait(transaction->commit());
-  EXPECT_EQ(world().get("/api/auth/me", someone.token).string_at("/role"), "ADMIN");
-}
-
 TEST_F(Auth, RateLimitsHoldPerAddressAndPerAccountAndSaySo) {
   World limited([](Config& config) { config.rate_limit = "on"; });
   const auto login = [&limited](const std::string& peer, const std::string& email, Fields fields = {}) {

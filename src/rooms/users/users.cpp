@@ -227,7 +227,6 @@ struct ResetRow {
 BOOST_DESCRIBE_STRUCT(ResetRow, (), (id, password_hash))
 const db::Query<db::Nothing, ResetRow> update_reset{sql::reset_password};
 const db::Query<db::Nothing, Uuid> update_verified{sql::verify_email};
-const db::Query<db::Nothing, std::string> update_admin{sql::grant_admin};
 
 // --- own profile -----------------------------------------------------------------------------------------------------
 
@@ -564,10 +563,6 @@ Awaitable<void> reset_password(db::Executor& db, Uuid id, std::string password_h
 }
 
 Awaitable<void> verify_email(db::Executor& db, Uuid id) { co_await db::run(db, update_verified, id); }
-
-Awaitable<std::int64_t> grant_admin(db::Executor& db, std::string email) {
-  co_return co_await db::run(db, update_admin, std::move(email));
-}
 
 Awaitable<void> set_photo(db::Executor& db, Uuid id, std::string url) {
   co_await db::run(db, update_photo, PhotoRow{id, std::move(url)});

@@ -204,8 +204,11 @@ Awaitable<std::optional<Account>> account(db::Executor& db, Uuid id);
 /// about to write waits, and finds what became of the account. False when there is none, or it was deleted.
 Awaitable<bool> hold_account(db::Executor& db, Uuid id);
 /// When `leaving` is an administrator, holds all of them. Throws last_admin when nobody else would be left; forbidden
-/// when `acting` is none any more.
-Awaitable<void> hold_admins(db::Executor& db, Uuid acting, Uuid leaving);
+/// when `acting` is none any more. Nobody acts where it is done on the command line.
+Awaitable<void> hold_admins(db::Executor& db, std::optional<Uuid> acting, Uuid leaving);
+/// For the command line: makes somebody an administrator or takes it back, with the act in the audit log. False when it
+/// was so already, nothing when nobody has the email; throws last_admin.
+Awaitable<std::optional<bool>> set_role(db::Executor& db, std::string email, http::Role role);
 /// With the act in the audit log. False when it was so already.
 Awaitable<bool> suspend(db::Executor& db, Uuid id, Uuid admin, std::string reason);
 Awaitable<bool> restore(db::Executor& db, Uuid id, Uuid admin, std::optional<std::string> reason);
@@ -227,7 +230,5 @@ Awaitable<bool> set_password(db::Executor& db, Uuid id, std::string verified, st
 /// Whatever the password was; the email counts as verified.
 Awaitable<void> reset_password(db::Executor& db, Uuid id, std::string password_hash);
 Awaitable<void> verify_email(db::Executor& db, Uuid id);
-/// Rows changed: 0 when nobody has the email.
-Awaitable<std::int64_t> grant_admin(db::Executor& db, std::string email);
 
 }  // namespace hourz::users

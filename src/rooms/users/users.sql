@@ -233,9 +233,15 @@ UPDATE users SET password_hash = :password_hash, email_verified = true, updated_
 -- The link was followed.
 UPDATE users SET email_verified = true, updated_at = now() WHERE id = :id AND NOT email_verified
 
--- name: users.grant_admin
--- From the command line alone.
-UPDATE users SET role = 'ADMIN', updated_at = now() WHERE email = :email
+-- name: users.set_role
+-- From the command line alone: in the audit log no account did it. No row: nobody has the email.
+WITH old AS (SELECT id, role FROM users WHERE email = :email AND deleted_at IS NULL FOR NO KEY UPDATE),
+u AS (UPDATE users SET role = :role, updated_at = statement_timestamp(), version = version + 1
+      FROM old WHERE users.id = old.id AND old.role <> :role RETURNING users.id),
+audit AS (INSERT INTO audit_log (id, action, subject_id, details)
+          SELECT :audit_id, 'role.set', old.id, jsonb_build_object('from', old.role, 'to', :role::text)
+          FROM u JOIN old ON old.id = u.id)
+SELECT EXISTS (SELECT FROM u) AS changed FROM old
 
 -- name: users.location
 -- Where the caller's own searches start.
