@@ -1,5 +1,6 @@
 """D04: a backup taken while everybody writes is restored into a new cluster, and everything holds there."""
 
+import contextlib
 import glob
 import hashlib
 import json
@@ -15,6 +16,7 @@ import harness
 from harness import PASSWORD, Client, Person, Server, cluster, run, scratch, wait_for
 from journal import Journal
 from pictures import png, upload
+from psql import Psql
 from races import people
 from sockets import Meeting
 
@@ -287,11 +289,40 @@ def test_whole_or_not_at_all(server, place):
     assert os.path.exists(f"{place}/four/manifest.json") and not os.path.exists(f"{place}/four.partial")
 
 
-def test_no_password_is_seen():
-    """E03: the dump gets it by its environment."""
-    with open(f"{harness.ROOT}/src/db/dump.cpp", encoding="utf-8") as file:
-        text = file.read()
-    assert "--dbname=\" + connection.database" in text and "command.environment" in text
+def command_lines(process):
+    """Of a process and all that it starts, read over and over until it has ended; what has shown itself so far."""
+    found = set()
+    while process.poll() is None:
+        for pid in harness.family_of(process.pid):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as shown:
+                found.add(shown.read().replace(b"\0", b" ").decode())
+        yield found
+
+
+def test_no_password_is_seen(place):
+    """E03: PostgreSQL's programs get it by their environment; whoever is on the machine reads command lines."""
+    password = "canary" + secrets.token_hex(12)
+    with cluster() as database:
+        urls = {name: f"{url} password={password}" for name, url in database.urls().items()}
+        assert run("migrate", "up", data_directory=f"{place}/urls", **urls).returncode == 0
+
+        def watched(name, *arguments, once_seen=lambda: None):
+            process = subprocess.Popen(
+                [harness.binary(), *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                env=harness.plain_environment(data_directory=f"{place}/urls", **urls))
+            for seen in command_lines(process):
+                if any(name in line for line in seen):
+                    once_seen()
+            assert process.returncode == 0, process.stderr.read()
+            process.stderr.close()
+            assert any(f"/{name} --" in line for line in seen), seen
+            assert not any(password in line for line in seen), seen
+
+        with Psql(database) as psql:
+            psql.sql("BEGIN")
+            psql.sql("LOCK TABLE reports IN ACCESS EXCLUSIVE MODE")  # the dump waits until it was looked at
+            watched("pg_dump", "backup", f"{place}/seen", once_seen=lambda: psql.sql("ROLLBACK"))
+        watched("pg_restore", "restore", f"{place}/seen", "--replace")
 
 
 def test_use():
