@@ -1,8 +1,13 @@
 """The end of a server: what is in flight is answered, nothing holds it up for long, and its port and data are free."""
 
+import collections
+import contextlib
+import json
 import os
+import resource
 import signal
 import socket
+import struct
 import threading
 import time
 
@@ -11,6 +16,7 @@ import pytest
 import harness
 from harness import Client, Person, Raw, Server, family_of, gig, is_running, scratch, signal_all, slack, wait_for
 from wire import Barrier, connect, post, send
+from ws_wire import Socket, close
 
 
 @pytest.fixture
@@ -116,6 +122,40 @@ def holding(peer):
     raw = Raw.__new__(Raw)
     raw.peer, raw.rest = peer, b""
     return raw
+
+
+def test_a_thousand_sockets_are_told():
+    """S02: each hears `going_away` and 1001 within 5 s, and when to come back: not all at once."""
+    count, people = (200, 4) if harness.sanitized() else (1000, 10)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))  # the server inherits it
+    with harness.server(sockets_per_user=count // people) as own, contextlib.ExitStack() as stack:
+        tokens = [stack.enter_context(Person(own.base)).token for _ in range(people)]
+        peers = [stack.enter_context(Socket(own.address(), "/ws", f"Authorization: Bearer {tokens[n % people]}"))
+                 for n in range(count)]
+        for peer in peers:
+            assert json.loads(peer.expect("text"))["type"] == "ready"
+        began = stop_in_background(own)
+        told, pauses_ms = collections.Counter(), []
+        for peer in peers:
+            heard = []
+            while not heard or isinstance(heard[-1], str):
+                kind, payload = peer.read()
+                if kind == "text":
+                    frame = json.loads(payload)
+                    heard.append(frame["type"])
+                    pauses_ms.append(frame["data"]["resume_after_ms"])
+                elif kind == "close":
+                    heard.append(struct.unpack(">H", payload[:2])[0])
+            told[tuple(heard)] += 1
+            with contextlib.suppress(ConnectionError):  # it need not wait for the last of us to have read it
+                peer.peer.sendall(close(1001))
+        seconds = time.monotonic() - began
+        print(f"{count} sockets were told within {seconds:.2f} s; to come back after {min(pauses_ms)} to {max(pauses_ms)} ms")
+        assert told == {("going_away", 1001): count}
+        assert seconds < slack(5)
+        assert len(set(pauses_ms)) > count / 10, "they would all come at once"
+        assert own.stop() == 0 and time.monotonic() - began < slack(10)
 
 
 def test_second_signal_ends_at_once(own):
