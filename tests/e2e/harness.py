@@ -183,8 +183,8 @@ class Database:
 class Cluster(Database):
     """PostgreSQL beside the servers, for tests with several servers or a database that comes late."""
 
-    def __init__(self, folder, durable=False):
-        self.data, self.user, self.durable = f"{folder}/cluster", run_as(), durable
+    def __init__(self, folder, durable=False, wrap=()):
+        self.data, self.user, self.durable, self.wrap = f"{folder}/cluster", run_as(), durable, list(wrap)
         sockets = f"{folder}/socket"
         os.mkdir(sockets)
         os.chown(sockets, self.user.pw_uid, self.user.pw_gid)
@@ -197,7 +197,7 @@ class Cluster(Database):
 
     def program(self, name, *arguments):
         as_user = {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
-        return subprocess.Popen([f"{POSTGRES}/{name}", *arguments], stdout=self.log, stderr=self.log, cwd="/", **as_user)
+        return subprocess.Popen([*self.wrap, f"{POSTGRES}/{name}", *arguments], stdout=self.log, stderr=self.log, cwd="/", **as_user)
 
     def start(self):
         durable = "on" if self.durable else "off"
@@ -232,9 +232,9 @@ class Cluster(Database):
 
 
 @contextlib.contextmanager
-def cluster(provisioned=True):
+def cluster(provisioned=True, wrap=()):
     with scratch() as folder:
-        made = Cluster(folder)
+        made = Cluster(folder, wrap=wrap)
         try:
             made.start()
             yield made.provision() if provisioned else made
