@@ -111,6 +111,14 @@ def test_one_connection_too_many_is_told_so():
         wait_for(lambda: converse(own.address(), b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")[0].status == 200, "room again")
 
 
+def test_a_server_that_counts_alone_says_so():
+    for settings, says in (({"rate_limit": "on"}, 1), ({"rate_limit": "off"}, 0)):
+        with harness.server(**settings) as own:
+            assert own.stop() == 0
+            assert own.log().count('"event":"rate_limit.alone"') == says, own.log()
+            assert own.log().count("HOURZ_REDIS_URL is not set") == says
+
+
 @contextlib.contextmanager
 def two_servers_and_redis(**settings):
     if shutil.which("redis-server") is None:
