@@ -2,6 +2,7 @@
 // 0 done, 1 failed, 2 wrong use or settings.
 #include <libpq-fe.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -513,6 +514,9 @@ int run(const std::vector<std::string>& arguments) {
     std::cout << "hourz " << version << "\n";
     return 0;
   }
+  // A core would hold passwords, tokens and what people wrote; programs that are started here inherit it.
+  constexpr rlimit no_core{0, 0};
+  setrlimit(RLIMIT_CORE, &no_core);
   start_crypto();
   const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
   if (command == uploads::picture_command) uploads::make_picture_and_exit(rest);
