@@ -60,6 +60,8 @@ net::Limits limits_of(const Config& config) {
   limits.header_timeout = std::chrono::milliseconds(config.header_timeout_ms);
   limits.body_timeout = std::chrono::milliseconds(config.body_timeout_ms);
   limits.write_timeout = std::chrono::milliseconds(config.write_timeout_ms);
+  limits.ping_interval = std::chrono::milliseconds(config.ping_interval_ms);
+  limits.silence = limits.ping_interval * 5 / 2;
   return limits;
 }
 

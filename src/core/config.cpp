@@ -350,6 +350,10 @@ const std::vector<Setting>& table() {
              "seconds of Strict-Transport-Security, for servers reached by TLS alone; 0: the field is not sent"),
       number("HOURZ_SOCKETS_PER_USER", &Config::sockets_per_user, 1, 100'000, "open sockets of one account at most"),
       number(
+          "HOURZ_PING_INTERVAL_MS", &Config::ping_interval_ms, 1000, 3'600'000,
+          "milliseconds between two pings on a WebSocket, which is closed after two and a half times as long without "
+          "a word"),
+      number(
           "HOURZ_OVERLOAD_TARGET_MS", &Config::overload_target_ms, 0, 10'000,
           "milliseconds: when even the quickest of many requests take longer, new ones are refused with 503; 0: never"),
       number("HOURZ_MAX_CONNECTIONS", &Config::max_connections, 1, 1'000'000,

@@ -73,6 +73,7 @@ struct Config {
   std::string cors_origins;
   std::int64_t hsts_s = 0;
   std::int64_t sockets_per_user = 20;
+  std::int64_t ping_interval_ms = 30'000;
   std::int64_t overload_target_ms = 200;
   std::int64_t max_connections = 10'000;
   std::int64_t idle_timeout_ms = 60'000;

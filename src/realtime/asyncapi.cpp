@@ -81,7 +81,7 @@ std::string_view meaning_of(CloseCode code) {
     case CloseCode::too_slow:
       return "The client reads slower than its events come. Nothing stored is lost: resume with `after_seq`.";
     case CloseCode::silent:
-      return "Nothing was heard for 75 s, not even a pong.";
+      return "Nothing was heard for 75 s (two and a half pings), not even a pong.";
     case CloseCode::resume:
       return "The server cannot promise any more that nothing is missing: resume with `after_seq`.";
     case CloseCode::too_fast:
