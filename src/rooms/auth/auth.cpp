@@ -260,7 +260,9 @@ Awaitable<TokenPair> post_login(Deps& deps, Call& call, FormOrBody<LoginForm, Lo
   auto account = co_await users::credentials(call.database.reads(), folded);
   const bool right = co_await deps.hasher.verify(password, account ? account->password_hash : std::string());
   if (!right) {
-    log::Line(log::Level::warn, "login.failed").with("request_id", call.request_id).with("ip", call.address);
+    log::Line line(log::Level::warn, "login.failed");
+    line.with("request_id", call.request_id).with("ip", call.address);
+    if (account) line.with("user_id", to_string(account->id));
     throw Problem(ErrorCode::invalid_credentials);
   }
   if (account->suspended) throw Problem(ErrorCode::account_suspended);
