@@ -233,6 +233,31 @@ TEST_F(Pipeline, ADeadlineIs503AndThePoolStaysGood) {
   world().restart();
 }
 
+/// Z08: a head may come minutes before its body.
+TEST_F(Pipeline, WhoCallsIsAskedAgainOnceTheBodyIsThere) {
+  http::Pipeline& pipeline = world().desk().pipeline;
+  const std::string body = R"({"name":"Back again","contact_info":{"phone_number":"0812345678"}})";
+  for (const bool leaves : {true, false}) {
+    const Person ann = world().person("Ann");
+    http::RequestHead head;
+    head.method = Method::put;
+    head.method_text = "PUT";
+    head.target = "/api/users/me";
+    head.headers = {{"authorization", "Bearer " + ann.token}, {"content-type", "application/json"}};
+    head.content_length = body.size();
+    http::Admitted admitted = world().wait(pipeline.admit(std::move(head)));
+    ASSERT_FALSE(admitted.refusal);
+    const Ask end{leaves ? Method::del : Method::post, leaves ? "/api/users/me" : "/api/auth/logout", {}, ann.token};
+    ASSERT_LT(world().send(end).status, 300);
+    const auto response = world().wait(pipeline.respond(std::move(admitted.admission), body));
+    EXPECT_EQ(response.status, 401) << response.body;
+    EXPECT_NE(response.body.find("session_ended"), std::string::npos) << response.body;
+    EXPECT_EQ(
+        world().sql("SELECT name || coalesce(phone_number, '') FROM users WHERE id = $1::uuid", {to_string(ann.id)}),
+        leaves ? "Deleted user" : "Ann");
+  }
+}
+
 TEST_F(Pipeline, MediaTypesAreChecked) {
   const Person ann = world().person();
   const auto send = [&](const std::string& type, const std::string& coding = {}) {

@@ -286,13 +286,16 @@ Awaitable<void> Pipeline::identify(Ticket& ticket) {
     ticket.caller = co_await authenticator_.authenticate(database_, value);
   } catch (const Problem&) {
     if (ticket.bound->endpoint->access != Access::anyone) throw;
+    ticket.caller.reset();
+  }
+  if (ticket.bound->endpoint->access == Access::admin && ticket.caller->role != Role::ADMIN) {
+    throw Problem(ErrorCode::forbidden);
   }
 }
 
 Awaitable<void> Pipeline::authorize(Ticket& ticket) {
   const Endpoint& endpoint = *ticket.bound->endpoint;
   if (endpoint.access != Access::anyone || endpoint.knows_caller) co_await identify(ticket);
-  if (endpoint.access == Access::admin && ticket.caller->role != Role::ADMIN) throw Problem(ErrorCode::forbidden);
   if (endpoint.rate == RateClass::none || !gate_.enabled()) co_return;
   if (ticket.caller) {
     const auto& id = ticket.caller->user_id.bytes;
@@ -448,6 +451,9 @@ Awaitable<void> Pipeline::attempt_with_key(Ticket& ticket, Call& call, std::stri
 
 Awaitable<void> Pipeline::attempt(Ticket& ticket, Call& call) {
   const Endpoint& endpoint = *ticket.bound->endpoint;
+  // Whoever took their time over the body may have lost the right to what it asks for.
+  if (!call.body.empty() && ticket.caller) co_await identify(ticket);
+  call.caller = ticket.caller;
   call.response.status = endpoint.status;
   if (endpoint.effect == Effect::change) call.transaction = database_.begin();
   const auto key = takes_idempotency_key(endpoint) ? ticket.head.header("idempotency-key") : std::nullopt;
@@ -493,8 +499,26 @@ Awaitable<Response> Pipeline::respond(std::unique_ptr<Admission> admission, std:
   return answer(std::move(admission), std::move(body), nullptr);
 }
 
+/// Asks again who calls at the end of a body, which may be minutes after its head.
+class Pipeline::LastingRight final : public BodyReader {
+ public:
+  LastingRight(Pipeline& pipeline, Ticket& ticket, BodyReader& body)
+      : pipeline_(pipeline), ticket_(ticket), body_(body) {}
+  Awaitable<std::string_view> read() override {
+    const std::string_view piece = co_await body_.read();
+    if (piece.empty() && ticket_.caller) co_await pipeline_.identify(ticket_);
+    co_return piece;
+  }
+
+ private:
+  Pipeline& pipeline_;
+  Ticket& ticket_;
+  BodyReader& body_;
+};
+
 Awaitable<Response> Pipeline::respond_streamed(std::unique_ptr<Admission> admission, BodyReader& body) {
-  return answer(std::move(admission), {}, &body);
+  LastingRight reader(*this, static_cast<Ticket&>(*admission), body);
+  co_return co_await answer(std::move(admission), {}, &reader);
 }
 
 Awaitable<Response> Pipeline::answer(std::unique_ptr<Admission> admission, std::string body, BodyReader* reader) {
@@ -527,7 +551,6 @@ Awaitable<Response> Pipeline::work(Ticket& ticket, std::string body, BodyReader*
     Call call(*ticket.bound->endpoint, ticket.head, database_, gate_);
     call.request_id = ticket.request_id;
     call.address = ticket.head.peer;
-    call.caller = ticket.caller;
     call.path_parameters = ticket.path_parameters;
     call.query = ticket.query;
     call.body = body;

@@ -58,6 +58,7 @@ class Pipeline final : public Service {
 
  private:
   struct Ticket;
+  class LastingRight;
   Awaitable<void> identify(Ticket& ticket);
   Awaitable<void> authorize(Ticket& ticket);
   Awaitable<Response> answer(std::unique_ptr<Admission> admission, std::string body, BodyReader* reader);

@@ -9,9 +9,12 @@
 SELECT files, bytes FROM upload_sums WHERE user_id = :user_id
 
 -- name: uploads.add
--- The sums' row is where uploads of one person take turns, so what fits is decided once for each. No row: it does not.
-WITH fits AS (
-  INSERT INTO upload_sums AS s (user_id, files, bytes) VALUES (:owner_id, 1, :size::bigint + :thumbnail_size::bigint)
+-- The sums' row is where uploads of one person take turns, so what fits is decided once for each. No row: it does not, or
+-- the account was suspended or deleted while the picture was made.
+WITH owner AS (SELECT id FROM users WHERE id = :owner_id AND suspended_at IS NULL FOR KEY SHARE),
+fits AS (
+  INSERT INTO upload_sums AS s (user_id, files, bytes)
+  SELECT id, 1, :size::bigint + :thumbnail_size::bigint FROM owner
   ON CONFLICT (user_id) DO UPDATE SET files = s.files + 1, bytes = s.bytes + excluded.bytes
   WHERE s.files < :most_files AND s.bytes + excluded.bytes <= :most_bytes
   RETURNING user_id),

@@ -484,5 +484,57 @@ TEST_F(Uploads, AreSweptAndCollected) {
   EXPECT_EQ(checked(), "2 1 1");
 }
 
+class OnePiece final : public http::BodyReader {
+ public:
+  explicit OnePiece(std::string text) : text_(std::move(text)) {}
+  http::Awaitable<std::string_view> read() override {
+    co_return std::exchange(given_, true) ? std::string_view() : std::string_view(text_);
+  }
+
+ private:
+  std::string text_;
+  bool given_ = false;
+};
+
+/// Z08: the head comes, the account goes, the picture comes.
+TEST_F(Uploads, APictureThatComesAfterItsOwnerHasLeftIsNotKept) {
+  const std::string body = form(picture("png"));
+  const auto begun = [&](const Person& who) {
+    http::RequestHead head;
+    head.method = http::Method::post;
+    head.method_text = "POST";
+    head.target = "/api/upload/profile";
+    head.headers = {{"authorization", "Bearer " + who.token},
+                    {"content-type", "multipart/form-data; boundary=" + std::string(boundary)}};
+    head.content_length = body.size();
+    http::Admitted admitted = world().wait(world().desk().pipeline.admit(std::move(head)));
+    EXPECT_FALSE(admitted.refusal);
+    return std::move(admitted.admission);
+  };
+  const auto ended = [&](std::unique_ptr<http::Admission> admission) {
+    OnePiece reader(body);
+    return world().wait(world().desk().pipeline.respond_streamed(std::move(admission), reader)).status;
+  };
+  const auto kept_of = [&](const Person& who) {
+    return world().sql(
+        "SELECT count(*) || coalesce(min(u.photo_url), '') FROM users u LEFT JOIN uploads f ON "
+        "f.owner_id = u.id WHERE u.id = $1::uuid AND (f.id IS NOT NULL OR u.photo_url IS NOT NULL)",
+        {to_string(who.id)});
+  };
+  const Person ann = world().person();
+  auto admission = begun(ann);
+  ASSERT_EQ(world().del("/api/users/me", ann.token).status, 204);
+  EXPECT_EQ(ended(std::move(admission)), 401);
+  EXPECT_EQ(kept_of(ann), "0");
+  // Suspended by a server that this one has not heard of yet: the row has the last word.
+  const Person bob = world().person();
+  admission = begun(bob);
+  world().sql("UPDATE users SET suspended_at = now() WHERE id = $1::uuid", {to_string(bob.id)});
+  EXPECT_GE(ended(std::move(admission)), 401);
+  EXPECT_EQ(kept_of(bob), "0");
+  settle();
+  EXPECT_TRUE(files(world(), "incoming").empty());
+}
+
 }  // namespace
 }  // namespace hourz::harness

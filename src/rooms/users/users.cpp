@@ -251,7 +251,7 @@ Awaitable<User> me(Deps&, Call& call) { co_return co_await own(call.db(), call.u
 
 Awaitable<User> put_me(Deps&, Call& call, Body<ProfileChange> body) {
   auto user = co_await change_profile(call.db(), call.user(), body.value, false);
-  if (!user) throw Problem(ErrorCode::not_found);
+  if (!user) throw Problem(ErrorCode::session_ended);
   co_return std::move(*user);
 }
 
@@ -284,7 +284,7 @@ Awaitable<User> put_location(Deps& deps, Call& call, Body<SetLocation> body) {
       co_await db::maybe_last(call.db(), update_location,
                               LocationRow{call.user(), place.latitude, place.longitude, shown.latitude, shown.longitude,
                                           body->address_text, body->district, body->province, body->postal_code});
-  if (!row) throw Problem(ErrorCode::not_found);
+  if (!row) throw Problem(ErrorCode::session_ended);
   co_return to_user(std::move(*row));
 }
 
@@ -302,7 +302,7 @@ constexpr Endpoint set_availability{.method = Method::put,
 
 Awaitable<User> put_availability(Deps&, Call& call, Body<SetAvailability> body) {
   auto row = co_await db::maybe_last(call.db(), update_available, AvailableRow{call.user(), body->is_available});
-  if (!row) throw Problem(ErrorCode::not_found);
+  if (!row) throw Problem(ErrorCode::session_ended);
   co_return to_user(std::move(*row));
 }
 

@@ -32,7 +32,8 @@ SELECT @shown@, u.phone_number, u.line_id, u.other_contact FROM users u
 WHERE u.id = :id AND u.suspended_at IS NULL AND @unmet@
 
 -- name: users.change
--- A partial body: each field has a flag that says whether it is to be set, since null clears.
+-- A partial body: each field has a flag that says whether it is to be set, since null clears. As all that follow, not
+-- once the account is suspended or deleted, however the request got here.
 WITH u AS (
   UPDATE users SET
     name = CASE WHEN :set_name THEN :name ELSE name END,
@@ -42,12 +43,12 @@ WITH u AS (
     other_contact = CASE WHEN :set_other THEN :other ELSE other_contact END,
     is_profile_setup = is_profile_setup OR :setup,
     updated_at = now(), version = version + 1
-  WHERE id = :id AND NOT (:setup AND is_profile_setup) RETURNING *)
+  WHERE id = :id AND suspended_at IS NULL AND NOT (:setup AND is_profile_setup) RETURNING *)
 SELECT @own@ FROM u
 
 -- name: users.set_photo
 -- The picture that was uploaded last.
-UPDATE users SET photo_url = :url, updated_at = now(), version = version + 1 WHERE id = :id
+UPDATE users SET photo_url = :url, updated_at = now(), version = version + 1 WHERE id = :id AND suspended_at IS NULL
 
 -- name: users.set_location
 -- The true point for its owner, the blurred one for everybody else.
@@ -57,13 +58,14 @@ WITH u AS (
     public_location = ST_SetSRID(ST_MakePoint(:public_longitude, :public_latitude), 4326)::geography,
     address_text = :address_text, district = :district, province = :province, postal_code = :postal_code,
     updated_at = now(), version = version + 1
-  WHERE id = :id RETURNING *)
+  WHERE id = :id AND suspended_at IS NULL RETURNING *)
 SELECT @own@ FROM u
 
 -- name: users.set_available
 -- Switching on without a location breaks users_location_required.
 WITH u AS (
-  UPDATE users SET is_available = :is_available, updated_at = now(), version = version + 1 WHERE id = :id RETURNING *)
+  UPDATE users SET is_available = :is_available, updated_at = now(), version = version + 1
+  WHERE id = :id AND suspended_at IS NULL RETURNING *)
 SELECT @own@ FROM u
 
 -- name: users.near

@@ -430,6 +430,29 @@ TEST_F(Users, ReadsCarryAnETagThatFollowsTheContent) {
   EXPECT_EQ(world().get("/api/users/me", ann.token, {{"if-none-match", "*"}}).status, 304);
 }
 
+/// Whatever was believed of the caller a moment ago: the row has the last word.
+TEST_F(Users, NothingIsWrittenToASuspendedAccount) {
+  const Person ann = world().person("Ann");
+  const auto row = [&] {
+    return world().sql("SELECT users::text FROM users WHERE id = $1::uuid", {to_string(ann.id)});
+  };
+  const auto suspend = [&](const std::string& since) {
+    world().sql("UPDATE users SET suspended_at = " + since + " WHERE id = $1::uuid", {to_string(ann.id)});
+  };
+  ASSERT_EQ(place(ann, 13.75, 100.5).status, 200);
+  suspend("now()");  // past the server, which has just seen the session alive
+  const std::string before = row();
+  EXPECT_GE(change(ann, R"({"bio":"still here"})").status, 401);
+  EXPECT_GE(place(ann, 14, 101).status, 401);
+  EXPECT_GE(available(ann, true).status, 401);
+  const auto transaction = world().desk().database.begin();
+  world().wait(users::set_photo(*transaction, ann.id, "/files/x"));
+  world().wait(transaction->commit());
+  EXPECT_EQ(row(), before);
+  suspend("NULL");
+  EXPECT_TRUE(world().until([&] { return available(ann, true).status == 200; }, std::chrono::seconds(10)));
+}
+
 TEST_F(Users, AnAdministratorsOverrideIsKeptInTheAuditLog) {
   const Person admin = world().admin(), ann = world().person("Ann");
   const std::string target = "/api/users/" + to_string(ann.id) + "/reputation";
