@@ -1,6 +1,7 @@
 // The pipeline on a real database: idempotency keys, problem documents, media types, request ids, headers.
 #include "http/pipeline.hpp"
 
+#include <map>
 #include <set>
 
 #include "app/server.hpp"
@@ -256,6 +257,32 @@ TEST_F(Pipeline, WhoCallsIsAskedAgainOnceTheBodyIsThere) {
         world().sql("SELECT name || coalesce(phone_number, '') FROM users WHERE id = $1::uuid", {to_string(ann.id)}),
         leaves ? "Deleted user" : "Ann");
   }
+}
+
+/// Guessing tokens is no cheaper than asking with a good one.
+TEST_F(Pipeline, RefusedCallersPayToo) {
+  world().restart([](Config& config) {
+    config.rate_limit = "on";
+    config.rate_standard = {5, 60};
+  });
+  const Person ann = world().person(), gone = world().person(), suspended = world().person();
+  ASSERT_LT(world().post("/api/auth/logout", {}, gone.token).status, 300);
+  world().sql("UPDATE users SET suspended_at = now() WHERE id = $1::uuid", {to_string(suspended.id)});
+  int network = 0;
+  const auto statuses = [&](const std::string& target, const std::string& token) {
+    std::map<int, int> seen;
+    const std::string peer = "10.77.0." + std::to_string(++network);
+    for (int i = 0; i < 9; ++i) ++seen[world().send({Method::get, target, {}, token, {}, peer}).status];
+    return seen;
+  };
+  using Seen = std::map<int, int>;
+  EXPECT_EQ(statuses("/api/users/me", ""), (Seen{{401, 5}, {429, 4}}));
+  EXPECT_EQ(statuses("/api/users/me", "not.a.token"), (Seen{{401, 5}, {429, 4}}));
+  EXPECT_EQ(statuses("/api/users/me", gone.token), (Seen{{401, 5}, {429, 4}}));
+  EXPECT_EQ(statuses("/api/users/me", suspended.token), (Seen{{403, 5}, {429, 4}}));
+  EXPECT_EQ(statuses("/api/admin/audit-log", ann.token),
+            (Seen{{403, 5}, {429, 4}}));  // a caller who is known: by account
+  world().restart();
 }
 
 TEST_F(Pipeline, MediaTypesAreChecked) {

@@ -295,14 +295,21 @@ Awaitable<void> Pipeline::identify(Ticket& ticket) {
 
 Awaitable<void> Pipeline::authorize(Ticket& ticket) {
   const Endpoint& endpoint = *ticket.bound->endpoint;
-  if (endpoint.access != Access::anyone || endpoint.knows_caller) co_await identify(ticket);
-  if (endpoint.rate == RateClass::none || !gate_.enabled()) co_return;
-  if (ticket.caller) {
-    const auto& id = ticket.caller->user_id.bytes;
-    co_await gate_.charge(endpoint.rate, {reinterpret_cast<const char*>(id.data()), id.size()}, ticket.rates);
-  } else {
-    co_await gate_.charge(endpoint.rate, network_of_client(ticket.head.peer), ticket.rates);
+  std::optional<Problem> refused;  // once it is charged: guessing is by the address
+  try {
+    if (endpoint.access != Access::anyone || endpoint.knows_caller) co_await identify(ticket);
+  } catch (Problem& thrown) {
+    refused.emplace(std::move(thrown));
   }
+  if (endpoint.rate != RateClass::none && gate_.enabled()) {
+    if (ticket.caller) {
+      const auto& id = ticket.caller->user_id.bytes;
+      co_await gate_.charge(endpoint.rate, {reinterpret_cast<const char*>(id.data()), id.size()}, ticket.rates);
+    } else {
+      co_await gate_.charge(endpoint.rate, network_of_client(ticket.head.peer), ticket.rates);
+    }
+  }
+  if (refused) throw std::move(*refused);
 }
 
 Awaitable<Admitted> Pipeline::admit(RequestHead head) {
