@@ -38,9 +38,19 @@ constexpr Endpoint export_me{
         "Messages are the caller's own: what others said is theirs. Who blocked or reported the caller, or keeps them "
         "as "
         "a buddy, is told to nobody, here neither. Without secrets, and without answers kept for a day for retries.",
-    .rate = RateClass::auth};
+    .rate = RateClass::auth,
+    .errors = {ErrorCode::overloaded}};
+
+/// A place among the exports under way, until it is let go of; it may outlive the house. Throws overloaded.
+std::shared_ptr<const void> take_place(const Deps& deps) {
+  const bool full = ++*deps.exports > deps.most_exports;
+  std::shared_ptr<const void> place(deps.exports.get(), [exports = deps.exports](const void*) { --*exports; });
+  if (full) throw Problem(ErrorCode::overloaded, "Other exports are being made just now.").retry_after(5);
+  return place;
+}
 
 Awaitable<Export> get_export(Deps& deps, Call& call) {
+  std::shared_ptr<const void> place = take_place(deps);
   Export made;
   made.user_id = call.user();
   made.exported_at = now();
@@ -70,6 +80,7 @@ Awaitable<Export> get_export(Deps& deps, Call& call) {
     text += "]";
   }
   text += text == "{}" ? "" : "}";
+  if (text.size() > deps.small_bytes) call.response.keep_alive = std::move(place);
   call.header("Content-Disposition", "attachment; filename=\"hourz-export.json\"");
   co_return made;
 }

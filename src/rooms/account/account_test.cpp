@@ -327,6 +327,34 @@ TEST_F(Account, StaysWhileAGigOrMoneyIsOpen) {
   EXPECT_TRUE(world().wait(payments::audit_ledger(world().desk().database.reads())).faults.empty());
 }
 
+TEST_F(Account, AFewExportsAreMadeAtATimeAndLargeOnesCountUntilTheyAreSent) {
+  const Person ann = world().person("Ann");
+  account::Deps& deps = world().house().account;
+  http::RequestHead head;
+  head.method = http::Method::get;
+  head.method_text = "GET";
+  head.target = "/api/users/me/export";
+  head.headers = {{"authorization", "Bearer " + ann.token}};
+  const auto made = [&] { return world().wait(world().desk().pipeline.handle(head, "")); };
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(made().status, 200);
+  const http::Response small = made();
+  EXPECT_EQ(*deps.exports, 0);
+  deps.small_bytes = 0;
+  {
+    const http::Response one = made(), other = made();
+    EXPECT_EQ(one.status + other.status, 400);
+    EXPECT_EQ(*deps.exports, 2);
+    const Answer refused = exported(ann);
+    EXPECT_EQ(refused.status, 503);
+    EXPECT_EQ(refused.code(), "overloaded");
+    EXPECT_EQ(refused.header("Retry-After"), "5");
+    EXPECT_EQ(*deps.exports, 2);
+  }
+  EXPECT_EQ(*deps.exports, 0);
+  EXPECT_EQ(exported(ann).status, 200);
+  deps.small_bytes = 1 << 20;
+}
+
 TEST_F(Account, TheLastAdministratorStays) {
   world().sql("UPDATE users SET role = 'USER' WHERE role = 'ADMIN'");
   const Person one = world().admin();
