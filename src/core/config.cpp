@@ -364,7 +364,7 @@ const std::vector<Setting>& table() {
              "milliseconds for a whole request head"),
       number("HOURZ_BODY_TIMEOUT_MS", &Config::body_timeout_ms, 10, 3'600'000, "milliseconds for a whole request body"),
       number("HOURZ_WRITE_TIMEOUT_MS", &Config::write_timeout_ms, 10, 3'600'000,
-             "milliseconds for a client to take a whole answer"),
+             "milliseconds for a client to take an answer, or each 256 KiB of a longer one"),
       number("HOURZ_DRAIN_TIMEOUT_MS", &Config::drain_timeout_ms, 0, 600'000,
              "milliseconds for requests in flight after SIGTERM"),
       choice("HOURZ_LOG_LEVEL", &Config::log_level, {"debug", "info", "warn", "error"}, "the least level logged"),

@@ -28,7 +28,7 @@ struct Limits {
   std::chrono::milliseconds idle_timeout{60'000};    ///< between two requests
   std::chrono::milliseconds header_timeout{10'000};  ///< from a head's first byte to its last
   std::chrono::milliseconds body_timeout{15'000};    ///< for the whole of a body of up to 1 MiB, or a message
-  std::chrono::milliseconds write_timeout{15'000};   ///< for a whole answer
+  std::chrono::milliseconds write_timeout{15'000};   ///< for each 256 KiB of an answer
 
   std::size_t message_bytes = 64 * 1024;   ///< of a WebSocket message, all fragments together
   std::size_t outbox_bytes = 1024 * 1024;  ///< queued on a WebSocket; past either, its peer is too slow

@@ -1,6 +1,9 @@
 // One HTTP connection: reads a head, asks the service, reads the body, answers, and again, until it ends or becomes a
 // WebSocket. Every way out of a request that leaves bytes of it unread, or in doubt, ends the connection, so that what
 // follows is never taken for a request.
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
 #include <algorithm>
 #include <array>
 #include <boost/asio/as_tuple.hpp>
@@ -25,7 +28,8 @@ using namespace std::chrono_literals;
 constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t read_bytes = 4096;           // what an idle connection keeps
 constexpr std::size_t body_step_bytes = 8 * 1024;  // a body's memory grows with what has arrived, not what is promised
-constexpr std::size_t stream_bytes = 64 * 1024;    // of a body that is taken piece by piece
+constexpr std::size_t write_step_bytes = 256 * 1024;
+constexpr std::size_t stream_bytes = 64 * 1024;  // of a body that is taken piece by piece
 // For each of these, so 32 MiB a second: the body of a near client comes as fast as it is taken, and taking it all at
 // once leaves nothing of the cores to what others ask meanwhile.
 constexpr std::chrono::microseconds stream_pause = 2ms;
@@ -47,6 +51,23 @@ struct Session final : Connection {
 
   std::string_view received() const { return {static_cast<const char*>(buffer.data().data()), buffer.size()}; }
   asio::mutable_buffer room() { return buffer.prepare(std::min(read_bytes, buffer.max_size() - buffer.size())); }
+  /// Bytes of the answer that the peer has not taken, here and in the kernel, which tells of room only in large steps.
+  std::size_t untaken_now() {
+    int queued = 0;
+    ::ioctl(socket.native_handle(), SIOCOUTQ, &queued);
+    return asio::buffer_size(out) + static_cast<std::size_t>(queued);
+  }
+  void expire() override {
+    if (phase == Phase::writing) {
+      const std::size_t left = untaken_now();
+      if (left + write_step_bytes <= untaken) {
+        untaken = left;
+        arm(Phase::writing, limits.write_timeout);
+        return;
+      }
+    }
+    Connection::expire();
+  }
   bool draining() const { return shard->common->draining.load(std::memory_order_relaxed); }
 
   std::shared_ptr<ShardContext> shard;
@@ -55,6 +76,7 @@ struct Session final : Connection {
   boost::beast::flat_buffer buffer;
   std::string head_out;                   // kept from answer to answer for its memory
   std::array<asio::const_buffer, 2> out;  // what is still to be sent: head and body
+  std::size_t untaken = 0;                // when the time for writing began
 };
 
 /// Sends what the socket takes without waiting.
@@ -73,8 +95,9 @@ Sent send_some(Session& session) {
   }
 }
 
-/// Waits until the rest is sent, at most write_timeout in all.
+/// Waits until the rest is sent. Whoever is slow has write_timeout for each write_step of it.
 asio::awaitable<bool> send_rest(Session& session) {
+  session.untaken = session.untaken_now();
   session.arm(Phase::writing, session.limits.write_timeout);
   for (;;) {
     const auto [ec] = co_await session.socket.async_wait(Stream::wait_write, as_result);

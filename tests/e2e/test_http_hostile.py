@@ -128,6 +128,19 @@ def test_slow_reader_is_cut():
             peer.close()
 
 
+def test_slow_reader_who_goes_on_reading_gets_it_all():
+    """The limit is for each 256 KiB: a large answer over a slow line takes longer than that, and is not cut."""
+    with Probe(write_ms=600) as own, connect(own.address) as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        send(peer, get("/big", "Connection: close"))
+        began, taken = time.monotonic(), 0
+        while piece := peer.recv(128 * 1024):
+            taken += len(piece)
+            while time.monotonic() < began + taken / (1.5 * 1024 * 1024):
+                select.select([], [], [], 0.01)
+        assert taken > 8 << 20 and time.monotonic() - began > 4
+
+
 def test_many_slow_peers_do_not_hold_up_others():
     """D7: 500 peers that send a byte now and then; another is served as ever."""
     with Probe(header_ms=1500) as own:
