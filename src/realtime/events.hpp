@@ -24,6 +24,8 @@ struct ClientEvent {
   std::string_view answer = {};  ///< name of the server event that answers; empty: none
   http::Errors errors = {};
   bool anonymous = false;  ///< allowed before anybody has authenticated
+  http::RateClass rate =
+      http::RateClass::none;  ///< what pays besides the frame, of an event that reads much: as opening
 };
 
 struct ServerEvent {

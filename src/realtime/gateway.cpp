@@ -208,6 +208,13 @@ struct SocketGateway::Shared {
 
 namespace {
 
+/// Throws rate_limited.
+Awaitable<void> charge(SocketGateway::Shared& shared, http::RateClass rate, std::string who,
+                       http::RateReports& reports) {
+  const std::string subject = "socket:" + who;
+  co_await shared.gate.charge(rate, subject, reports);
+}
+
 class SocketSession final : public Session, public Wire {
  public:
   SocketSession(std::shared_ptr<SocketGateway::Shared> shared, std::string peer)
@@ -408,6 +415,10 @@ class SocketSession final : public Session, public Wire {
       std::optional<Problem> problem;
       bool again = false;
       try {
+        if (entry.event->rate != http::RateClass::none && tries == 1) {
+          http::RateReports unsaid;
+          co_await charge(*shared_, entry.event->rate, to_string(connection_.user()), unsaid);
+        }
         co_await entry.invoke(incoming, data);
         co_return;
       } catch (Problem& thrown) {
@@ -508,16 +519,6 @@ bool SocketGateway::serves(std::string_view target) const {
   return path == "/ws" || path.starts_with("/ws/");
 }
 
-namespace {
-
-/// Throws rate_limited.
-Awaitable<void> charge(SocketGateway::Shared& shared, std::string who, http::RateReports& reports) {
-  const std::string subject = "socket:" + who;
-  co_await shared.gate.charge(http::RateClass::standard, subject, reports);
-}
-
-}  // namespace
-
 Awaitable<Opening> SocketGateway::open(http::RequestHead head) {
   Opening opening;
   const std::string request_id = to_string(make_uuid());
@@ -541,7 +542,8 @@ Awaitable<Opening> SocketGateway::open(http::RequestHead head) {
       caller = co_await shared_->authenticator.redeem(shared_->database, wish.secret);
     }
     // By the account: behind a proxy all addresses are one.
-    co_await charge(*shared_, caller ? to_string(caller->user_id) : network_of_client(head.peer), rates);
+    co_await charge(*shared_, http::RateClass::standard,
+                    caller ? to_string(caller->user_id) : network_of_client(head.peer), rates);
     auto session = std::make_unique<SocketSession>(shared_, head.peer);
     session->room = wish.room;
     if (caller) {
@@ -573,7 +575,7 @@ Awaitable<Opening> SocketGateway::open(http::RequestHead head) {
   if (problem && info_of(problem->code).status == 401) {  // guessing is by the address
     rates.clear();
     try {
-      co_await charge(*shared_, network_of_client(head.peer), rates);
+      co_await charge(*shared_, http::RateClass::standard, network_of_client(head.peer), rates);
     } catch (Problem& limited) {
       problem.emplace(std::move(limited));
     }

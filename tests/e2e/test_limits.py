@@ -7,12 +7,14 @@ import re
 import shutil
 import signal
 import time
+import uuid
 
 import pytest
 
 import harness
 from harness import Client, Person, Raw, Server, scratch, slack, wait_for
 from redis_server import Redis
+from sockets import Socket, several
 from wire import converse, connect, read_all, send, split_answers
 
 LISTED = "https://app.hourz.test"
@@ -65,6 +67,19 @@ def test_what_is_said_of_a_quota_is_true():
         began = time.monotonic()
         wait_for(lambda: person.call("GET", "/api/users/me").status == 200, "allowed again", 10, 0.05)
         assert time.monotonic() - began < wait_s + slack(0.3)
+
+
+def test_joins_are_counted_by_the_account():
+    """Each may read a thousand messages: more sockets are not more of them."""
+    with harness.server(rate_limit="on", rate_standard="10/36000") as own, Person(own.base) as person:
+        with several(Socket(own.base, person.token), Socket(own.base, person.token)) as (one, other):
+            for n in range(8):
+                (one, other)[n % 2].refused("join_room", "not_found", room_id=str(uuid.uuid4()))
+            for socket in (one, other):
+                socket.refused("join_room", "rate_limited", room_id=str(uuid.uuid4()))
+                assert socket.ask("unwatch_area") is not None  # what costs little goes on
+        with Person(own.base) as stranger, Socket(own.base, stranger.token) as socket:
+            socket.refused("join_room", "not_found", room_id=str(uuid.uuid4()))
 
 
 def test_broken_requests_are_dressed_too():

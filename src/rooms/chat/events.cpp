@@ -18,7 +18,8 @@ using realtime::Spread;
 constexpr ClientEvent join_event{.name = "join_room",
                                  .summary = "Join a room: what was missed, then what comes, without gap or repetition",
                                  .answer = "room_joined",
-                                 .errors = {ErrorCode::not_found, ErrorCode::too_many_rooms}};
+                                 .errors = {ErrorCode::not_found, ErrorCode::too_many_rooms},
+                                 .rate = http::RateClass::standard};
 
 /// Ends the join as it deserves when reading fails.
 struct JoinGuard {
