@@ -1,6 +1,7 @@
 // The pipeline on a real database: idempotency keys, problem documents, media types, request ids, headers.
 #include "http/pipeline.hpp"
 
+#include <future>
 #include <map>
 #include <set>
 
@@ -380,6 +381,15 @@ TEST_F(Pipeline, HealthMetricsAndDocuments) {
   EXPECT_EQ(world().get("/health/live").string_at("/status"), "ok");
   EXPECT_EQ(world().get("/health/ready").status, 200);
   EXPECT_EQ(world().get("/health").status, 200);
+  {
+    // Uploads and readers of files that take all there is for them do not make it a server that cannot do its work.
+    world().restart();
+    std::promise<void> done;
+    const auto end = done.get_future().share();
+    for (int i = 0; i < 4 + 512; ++i) world().house().file_work.post([end] { end.wait(); });
+    EXPECT_EQ(world().get("/health/ready").status, 200);
+    done.set_value();
+  }
   world().house().system.ready = false;
   EXPECT_EQ(world().get("/health/ready").status, 503);
   EXPECT_EQ(world().get("/health/live").status, 200);

@@ -3,7 +3,6 @@
 #include "app/catalogue.hpp"
 
 #include "core/geo.hpp"
-#include "core/log.hpp"
 #include "http/etag.hpp"
 #include "http/openapi.hpp"
 #include "storage/local.hpp"
@@ -30,16 +29,6 @@ std::map<std::string, ErrorCode, std::less<>> constraint_errors() {
           {"reports_open_once", ErrorCode::already_reported}};
 }
 
-db::Awaitable<bool> storage_answers(storage::Store& store, WorkerPool& pool) {
-  try {
-    co_await pool.run([&store] { store.check(); });
-    co_return true;
-  } catch (const storage::Error& error) {
-    log::Line(log::Level::warn, "storage.unavailable").with("cause", error.what());
-    co_return false;
-  }
-}
-
 }  // namespace
 
 House::House(Config settings)
@@ -56,6 +45,7 @@ House::House(Config settings)
                   .queue = static_cast<std::size_t>(config.image_queue),
                   .busy = "Too many pictures are waiting just now; try again in a moment.",
                   .niceness = 19}),
+      store_check(*store, {}),
       post(mail::make_sender(config)),
       node(metrics),
       users{config, derive_key(config, "blur"), derive_key(config, "cursor:users"), gigs::share_a_gig,
@@ -109,7 +99,7 @@ House::House(Config settings)
   system.openapi_etag = http::etag_of(std::nullopt, system.openapi);
   system.asyncapi = asyncapi();
   system.asyncapi_etag = http::etag_of(std::nullopt, system.asyncapi);
-  system.storage_answers = [this] { return storage_answers(*store, file_work); };
+  system.storage_answers = [this] { return store_check.answers(); };
   system.errors_page =
       read_events([this](const realtime::EventBook& book) { return ErrorCatalogue(router, book).page(); });
   system.errors_etag = http::etag_of(std::nullopt, system.errors_page);

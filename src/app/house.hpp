@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "app/store_check.hpp"
 #include "core/config.hpp"
 #include "core/metrics.hpp"
 #include "core/worker_pool.hpp"
@@ -58,6 +59,7 @@ class House {
   std::unique_ptr<storage::Store> store;
   WorkerPool file_work;
   WorkerPool image_work;
+  StoreCheck store_check;
   auth::Revocations revocations;
   mail::Post post;
   realtime::Node node;

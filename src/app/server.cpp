@@ -261,6 +261,7 @@ void Server::stop() {
   state.house.hasher.stop();
   state.house.image_work.stop();
   state.house.file_work.stop();
+  state.house.store_check.stop();
   state.house.post.stop();
 }
 
