@@ -3,12 +3,121 @@
 #include <set>
 #include <thread>
 
+#include <dlfcn.h>
+#include <netdb.h>
+
+#include <atomic>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
+
+#include "db/addresses.hpp"
 #include "db_fixture.hpp"
+
+/// What the loop of a test has done while a name was looked up, and whether it went on meanwhile.
+static std::atomic<int> turns = 0;
+static std::atomic<bool> stood_still = false;
+
+/// In place of the C library's: `slow.hourz.test` is this machine, said after the loop has made some more turns;
+/// `twice.hourz.test` has two addresses, of which nobody is at the first; of all others of hourz.test there are none.
+extern "C" int getaddrinfo(const char* __restrict name, const char* __restrict service,
+                           const struct addrinfo* __restrict hints, struct addrinfo** __restrict result) {
+  using Real = int (*)(const char*, const char*, const struct addrinfo*, struct addrinfo**);
+  static const auto real = reinterpret_cast<Real>(::dlsym(RTLD_NEXT, "getaddrinfo"));
+  const std::string_view wanted = name != nullptr ? name : "";
+  if (!wanted.ends_with(".hourz.test")) return real(name, service, hints, result);
+  if (wanted == "slow.hourz.test") {
+    const int before = turns;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    while (turns < before + 10 && !stood_still) {
+      stood_still = std::chrono::steady_clock::now() > deadline;
+      ::poll(nullptr, 0, 1);
+    }
+    return real("127.0.0.1", service, hints, result);
+  }
+  if (wanted != "twice.hourz.test") return EAI_NONAME;
+  const int first = real("127.0.0.2", service, hints, result);
+  if (first != 0) return first;
+  return real("127.0.0.1", service, hints, &(*result)->ai_next);
+}
 
 namespace hourz::db::testing_db {
 namespace {
 
 class DbFaults : public DbTest {};
+
+// --- finding the server ----------------------------------------------------------------------------------------------
+
+template <class From, class To>
+Awaitable<void> pump(std::shared_ptr<From> from, std::shared_ptr<To> to) {
+  std::array<char, 16 * 1024> piece;
+  boost::system::error_code ec;
+  while (!ec) {
+    const std::size_t n =
+        co_await from->async_read_some(asio::buffer(piece), asio::redirect_error(asio::use_awaitable, ec));
+    if (!ec) co_await asio::async_write(*to, asio::buffer(piece, n), asio::redirect_error(asio::use_awaitable, ec));
+  }
+  to->close(ec);
+}
+
+/// Hands on what comes to a TCP port to the server's socket.
+Awaitable<void> relay(std::shared_ptr<asio::ip::tcp::acceptor> acceptor, std::string socket) {
+  for (;;) {
+    boost::system::error_code ec;
+    const auto peer = std::make_shared<asio::ip::tcp::socket>(acceptor->get_executor());
+    co_await acceptor->async_accept(*peer, asio::redirect_error(asio::use_awaitable, ec));
+    if (ec) co_return;
+    const auto server = std::make_shared<asio::local::stream_protocol::socket>(acceptor->get_executor());
+    server->connect(socket, ec);
+    asio::co_spawn(acceptor->get_executor(), pump(peer, server), asio::detached);
+    asio::co_spawn(acceptor->get_executor(), pump(server, peer), asio::detached);
+  }
+}
+
+Awaitable<void> turn() {
+  for (asio::steady_timer timer(co_await asio::this_coro::executor);;) {
+    ++turns;
+    timer.expires_after(1ms);
+    co_await timer.async_wait(asio::use_awaitable);
+  }
+}
+
+TEST_F(DbFaults, NamesAreLookedUpBesideTheLoop) {
+  const auto acceptor =
+      std::make_shared<asio::ip::tcp::acceptor>(io, asio::ip::tcp::endpoint(asio::ip::address_v4::loopback(), 0));
+  asio::co_spawn(io, relay(acceptor, cluster->folder() + "/.s.PGSQL.5432"), asio::detached);
+  asio::co_spawn(io, turn(), asio::detached);
+  const std::string port = std::to_string(acceptor->local_endpoint().port());
+  const std::string rest = " user=hourz dbname=postgres sslmode=disable";
+  for (const std::string& where : {"host=slow.hourz.test port=" + port, "host=twice.hourz.test port=" + port,
+                                   "host=nowhere.hourz.test,slow.hourz.test port=1," + port,
+                                   "host=nowhere.hourz.test," + cluster->folder() + " port=5432"}) {
+    connect(quick_options(where + rest));
+    EXPECT_EQ(wait(one(reads(), number, 7)), 7) << where;
+    EXPECT_FALSE(stood_still) << where;
+  }
+  connect(quick_options("host=nowhere.hourz.test" + rest));
+  EXPECT_EQ(failure_of(one(reads(), number, 7)).kind, ErrorKind::unavailable);
+  client.reset();
+  acceptor->close();
+}
+
+TEST_F(DbFaults, AddressesAreAddedToNamesAlone) {
+  const auto found = [&](Settings settings) { return wait(with_addresses(io, std::move(settings), 10s)); };
+  for (const Settings& as_it_is :
+       {Settings{{"host", "/tmp,@x,127.0.0.1,::1"}, {"port", "1,2,3,4"}},
+        Settings{{"host", "slow.hourz.test"}, {"hostaddr", "192.0.2.1"}},
+        Settings{{"host", "a.hourz.test,b.hourz.test,c.hourz.test"}, {"port", "1,2"}}, Settings{{"dbname", "x"}}}) {
+    EXPECT_EQ(found(as_it_is), as_it_is);
+  }
+  const Settings mixed{{"host", "/tmp,twice.hourz.test,nowhere.hourz.test,192.0.2.1"}, {"port", "1,2,3,4"}};
+  EXPECT_EQ(found(mixed), (Settings{{"host", "/tmp,twice.hourz.test,twice.hourz.test,192.0.2.1"},
+                                    {"port", "1,2,2,4"},
+                                    {"hostaddr", ",127.0.0.2,127.0.0.1,"}}));
+  EXPECT_EQ(found({{"host", "twice.hourz.test"}}),
+            (Settings{{"host", "twice.hourz.test,twice.hourz.test"}, {"hostaddr", "127.0.0.2,127.0.0.1"}}));
+}
 
 // --- losing connections ----------------------------------------------------------------------------------------------
 

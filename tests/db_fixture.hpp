@@ -109,6 +109,7 @@ class Cluster {
     }
   }
 
+  const std::string& folder() const { return folder_; }
   std::string url() const { return "host=" + folder_ + " user=hourz dbname=postgres"; }
 
   /// One statement on a connection of its own; the first value, or nothing.

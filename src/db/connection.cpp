@@ -9,6 +9,8 @@
 #include <charconv>
 #include <cstring>
 
+#include "db/addresses.hpp"
+
 namespace hourz::db {
 
 namespace asio = boost::asio;
@@ -159,9 +161,12 @@ Awaitable<void> Connection::connect() {
   };
   if (state_ == State::closed) throw lost("closed");
 
+  const Settings settings =
+      co_await with_addresses(context_->io, context_->settings, context_->options.connect_timeout);
+  if (state_ == State::closed) throw Error(ErrorKind::unavailable, "no connection to the database in time");
   std::vector<const char*> keys;
   std::vector<const char*> values;
-  for (const auto& [key, value] : context_->settings) {
+  for (const auto& [key, value] : settings) {
     keys.push_back(key.c_str());
     values.push_back(value.c_str());
   }
