@@ -140,8 +140,10 @@ struct NearParameters {
   double latitude, longitude, radius_m, after_m;
   Uuid after_id;
   std::int64_t candidates;
+  bool only_available;
 };
-BOOST_DESCRIBE_STRUCT(NearParameters, (), (caller, latitude, longitude, radius_m, after_m, after_id, candidates))
+BOOST_DESCRIBE_STRUCT(NearParameters, (),
+                      (caller, latitude, longitude, radius_m, after_m, after_id, candidates, only_available))
 
 struct CountParameters {
   Uuid caller;
@@ -204,6 +206,7 @@ const db::Query<db::Nothing, PhotoRow> update_photo{sql::set_photo};
 const db::Query<OwnRow, AvailableRow> update_available{sql::set_available};
 const db::Query<NearRow, NearParameters> select_near{sql::near};
 const db::Query<NearRow, NearParameters> select_near_available{sql::near_available};
+const db::Query<NearRow, NearParameters> select_near_sorted{sql::near_sorted};
 const db::Query<std::int64_t, CountParameters> select_count{sql::count_near};
 struct PointRow {
   double latitude, longitude;
@@ -373,6 +376,22 @@ constexpr Endpoint nearby{
         "metres, so that nobody's home can be worked out.",
     .errors = {ErrorCode::invalid_cursor}};
 
+constexpr std::int64_t few = 2000;
+
+/// The `wanted` nearest. The number of candidates grows until their front is settled; where that would take thousands,
+/// the database sorts them.
+Awaitable<std::vector<NearRow>> nearest(db::Executor& db, NearParameters p, std::int64_t wanted) {
+  double farthest_m = p.radius_m;
+  for (p.candidates = first_candidates(wanted); p.candidates < few; p.candidates *= 4) {
+    auto rows = co_await db::all(db, p.only_available ? select_near_available : select_near, p);
+    if (settle_nearest(rows, p.candidates, wanted, p.radius_m)) co_return rows;
+    farthest_m = rows.back().distance_m;
+  }
+  p.radius_m = std::min(p.radius_m, farthest_m * 1.01 + 1);
+  p.candidates = wanted;
+  co_return co_await db::all(db, select_near_sorted, p);
+}
+
 Awaitable<UserList> get_nearby(Deps& deps, Call& call, Query<NearbyQuery> query) {
   NearbyPosition at{query->latitude, query->longitude, query->radius_km.value, query->only_available.value, {-1}, {}};
   if (query->cursor) {
@@ -385,14 +404,10 @@ Awaitable<UserList> get_nearby(Deps& deps, Call& call, Query<NearbyQuery> query)
   }
   const std::int64_t limit = query->limit.value.value;
   const Point origin = canonical({at.latitude.degrees, at.longitude.degrees});
-  NearParameters parameters{call.user(),      origin.latitude, origin.longitude,           at.radius_km.value * 1000,
-                            at.after_m.value, at.after_id,     first_candidates(limit + 1)};
-  std::vector<NearRow> rows;
-  while (true) {
-    rows = co_await db::all(call.db(), at.only_available ? select_near_available : select_near, parameters);
-    if (settle_nearest(rows, parameters.candidates, limit + 1, parameters.radius_m)) break;
-    parameters.candidates *= 4;
-  }
+  const NearParameters parameters{
+      call.user(), origin.latitude,  origin.longitude, at.radius_km.value * 1000, at.after_m.value, at.after_id,
+      0,           at.only_available};
+  auto rows = co_await nearest(call.db(), parameters, limit + 1);
   UserList list;
   const bool more = static_cast<std::int64_t>(rows.size()) > limit;
   if (more) rows.resize(static_cast<std::size_t>(limit));

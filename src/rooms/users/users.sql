@@ -88,6 +88,19 @@ SELECT @shown@, u.distance_m FROM (
     AND (ST_Distance(u.public_location, @point@), u.id) > (:after_m, :after_id)
   ORDER BY u.public_location <-> @point@ LIMIT :candidates) u
 
+-- name: users.near_sorted
+-- As both, for a crowd at about one distance, of which they would take ever more: all there are within the radius, in
+-- the order of true distance, and one page of them.
+SELECT @shown@, u.distance_m FROM (
+  SELECT * FROM (
+    SELECT u.*, ST_Distance(u.public_location, @point@) AS distance_m
+    FROM users u
+    WHERE u.public_location IS NOT NULL AND (u.is_available OR NOT :only_available) AND u.id <> :caller
+      AND u.suspended_at IS NULL AND ST_DWithin(u.public_location, @point@, :radius_m) AND @unmet@) found
+  WHERE (distance_m, id) > (:after_m, :after_id)
+  ORDER BY distance_m, id LIMIT :candidates) u
+ORDER BY u.distance_m, u.id
+
 -- name: users.count_near
 -- Only when include_total asks for it.
 SELECT count(*) FROM users u

@@ -243,6 +243,44 @@ TEST_F(Nearby, ManyAtOnePointArePagedOnceEach) {
   EXPECT_EQ(seen.size(), 45U);
 }
 
+/// G07: what is fetched for a page stays bounded, wherever it is asked from.
+TEST_F(Nearby, ACrowdFarAwayIsSortedByTheDatabase) {
+  const Person caller = world().person("Caller");
+  world().sql(
+      "INSERT INTO users (id, email, password_hash, name, fixed_location, public_location, is_available) "
+      "SELECT gen_random_uuid(), 'crowd' || n || '@example.com', '', 'Crowd', p, p, n % 2 = 0 FROM (SELECT n, "
+      "ST_MakePoint(-60 + n % 7 * 0.00001, 40)::geography AS p FROM generate_series(1, 2500) n) c");
+  int sorted = 0;
+  world().desk().database.observe([&](const db::Statement& statement, std::chrono::microseconds, bool failed) {
+    sorted += statement.name == "users.near_sorted" && !failed;
+  });
+  for (const bool all : {true, false}) {
+    std::set<std::string> seen;
+    std::string cursor;
+    double last = -1;
+    sorted = 0;
+    do {
+      const Answer page =
+          world().get("/api/users/nearby?latitude=39.2&longitude=-60&radius_km=100&limit=100" +
+                          std::string(all ? "&only_available=false" : "") + (cursor.empty() ? "" : "&cursor=" + cursor),
+                      caller.token);
+      ASSERT_EQ(page.status, 200) << page.text;
+      for (const auto& user : page.at("/users").as_array()) {
+        const double km = user.at("distance_km").to_number<double>();
+        EXPECT_GE(km, last);
+        EXPECT_NEAR(km, 88.8, 0.5);
+        last = km;
+        EXPECT_TRUE(seen.emplace(user.at("id").as_string()).second);
+      }
+      cursor = page.at("/next_cursor").is_null() ? "" : page.string_at("/next_cursor");
+    } while (!cursor.empty() && seen.size() < 3000);
+    EXPECT_EQ(seen.size(), all ? 2500U : 1250U);
+    EXPECT_EQ(sorted > 0, all);  // and not where fewer are switched on
+  }
+  record_statements(world().desk().database);
+  record_statement("users.near_sorted");
+}
+
 TEST_F(Nearby, QueriesAreHeldToTheirLimits) {
   const Person caller = world().person("Caller");
   const auto status = [&](const std::string& query) {
