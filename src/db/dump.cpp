@@ -2,6 +2,9 @@
 
 #include <libpq-fe.h>
 
+#include <chrono>
+#include <thread>
+
 #include "db/session.hpp"
 
 namespace hourz::db {
@@ -119,12 +122,18 @@ DumpContents take_dump(const std::string& owner_url, const DumpTools& tools, con
 
 void check_target(const std::string& owner_url, bool replace) {
   Session session(owner_url);
-  const auto others = number_of(session.value(
-      "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-      " AND usesysid IS NOT NULL"));  // of other roles' sessions hardly more is shown
-  if (others > 0) {
-    throw DumpError("the database has " + std::to_string(others) +
-                    " other connections: stop every server that uses it first");
+  // One that was closed a moment ago, our own perhaps, is there until its process has ended: they are given some time.
+  constexpr std::chrono::milliseconds patience{2000}, pause{50};
+  for (auto waited = std::chrono::milliseconds(0);; waited += pause) {
+    const auto others = number_of(session.value(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND usesysid IS NOT NULL"));  // of other roles' sessions hardly more is shown
+    if (others == 0) break;
+    if (waited >= patience) {
+      throw DumpError("the database has " + std::to_string(others) +
+                      " other connections: stop every server that uses it first");
+    }
+    std::this_thread::sleep_for(pause);
   }
   const bool filled = session.value("SELECT 1 WHERE to_regclass('public.users') IS NOT NULL").has_value() &&
                       session.value("SELECT 1 FROM public.users LIMIT 1").has_value();
