@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "http/openapi.hpp"
+
 namespace hourz::app {
 namespace {
 
@@ -55,6 +57,29 @@ std::vector<int> statuses() {
   return all;
 }
 
+using Operations = std::set<const http::Bound*>;
+
+/// What all operations of a kind answer with is said of the kind; a kind is looked at before those within it.
+struct Kind {
+  std::string_view name;
+  bool (*holds)(const http::Bound& bound);
+};
+
+constexpr std::array<Kind, 9> kinds{{
+    {"every operation", [](const http::Bound&) { return true; }},
+    {"whatever has a quota", [](const http::Bound& b) { return b.endpoint->rate != http::RateClass::none; }},
+    {"whatever needs a token", [](const http::Bound& b) { return b.endpoint->access != http::Access::anyone; }},
+    {"whatever has the quota `standard`",
+     [](const http::Bound& b) { return b.endpoint->rate == http::RateClass::standard; }},
+    {"whatever is no `GET`", [](const http::Bound& b) { return b.endpoint->method != http::Method::get; }},
+    {"whatever takes an `Idempotency-Key`",
+     [](const http::Bound& b) { return http::takes_idempotency_key(*b.endpoint); }},
+    {"whatever takes JSON", [](const http::Bound& b) { return b.takes_body && !b.takes_upload; }},
+    {"uploads", [](const http::Bound& b) { return b.takes_upload; }},
+    {"whatever only administrators may do",
+     [](const http::Bound& b) { return b.endpoint->access == http::Access::admin; }},
+}};
+
 /// `word` as <code>word</code>; the texts have no other markup and nothing that HTML would take for its own.
 std::string html_of(std::string_view text) {
   std::string out;
@@ -73,40 +98,60 @@ std::string html_of(std::string_view text) {
 }  // namespace
 
 ErrorCatalogue::ErrorCatalogue(const http::Router& router, const realtime::EventBook& events) {
+  std::map<ErrorCode, Operations> by_code;
   for (const auto& bound : router.endpoints()) {
-    for (const ErrorCode code : bound->endpoint->errors.all()) who_[code].emplace(bound->endpoint->name);
+    for (const ErrorCode code : http::errors_of(*bound)) by_code[code].insert(bound.get());
+  }
+  for (const auto& [code, all] : by_code) {
+    Who& who = who_[code];
+    Operations left = all;
+    for (const Kind& kind : kinds) {
+      Operations of_kind;
+      for (const auto& bound : router.endpoints()) {
+        if (kind.holds(*bound)) of_kind.insert(bound.get());
+      }
+      const auto is_left = [&left](const http::Bound* one) { return left.contains(one); };
+      const auto count = std::count_if(of_kind.begin(), of_kind.end(), is_left);
+      // Not for a few that happen to be of it: they are named.
+      if (!std::includes(all.begin(), all.end(), of_kind.begin(), of_kind.end()) ||
+          2 * static_cast<std::size_t>(count) <= of_kind.size()) {
+        continue;
+      }
+      who.kinds.push_back(kind.name);
+      std::erase_if(left, [&of_kind](const http::Bound* one) { return of_kind.contains(one); });
+    }
+    for (const http::Bound* one : left) who.names.emplace(one->endpoint->name);
   }
   for (const auto& [name, entry] : events.received()) {
-    for (const ErrorCode code : entry.event->errors.all()) who_[code].insert("event " + std::string(name));
+    for (const ErrorCode code : entry.event->errors.all()) who_[code].names.insert("event " + std::string(name));
   }
 }
 
-std::string ErrorCatalogue::who_of(ErrorCode code, std::string_view separator) const {
+std::string ErrorCatalogue::who_of(ErrorCode code) const {
   std::string text;
   const auto found = who_.find(code);
   if (found == who_.end()) return text;
-  for (const std::string& name : found->second) text += (text.empty() ? "" : std::string(separator)) + name;
+  const auto comma = [&text] { return text.empty() ? "" : ", "; };
+  for (const std::string_view kind : found->second.kinds) text += comma() + std::string(kind);
+  for (const std::string& name : found->second.names) text += comma() + ('`' + name + '`');
   return text;
 }
 
 std::string ErrorCatalogue::markdown() const {
   std::string text =
       "# Errors\n\n"
-      "Every `code` of a problem document (see [Errors in the API guide](api.md#errors)) and of the WebSocket's "
-      "`error`\n"
-      "frames. Codes are stable. \"By\" names the operations of [openapi.json](openapi.json) and the events that "
-      "declare\n"
-      "it; where nobody is named, it may come from anywhere. Made by `hourz errors`; a running server has the same as "
-      "a\n"
-      "page at `/docs/errors`, to which the `type` of a problem document points.\n";
+      "Every `code` of a problem document (see [Errors in the API guide](api.md#errors)) and of the WebSocket's\n"
+      "`error` frames. Codes are stable. \"By\" names the operations of [openapi.json](openapi.json) and the events\n"
+      "that answer with it; where nobody is named, it may come from anywhere. Made by `hourz errors`; a running\n"
+      "server has the same as a page at `/docs/errors`, to which the `type` of a problem document points.\n";
   for (const int status : statuses()) {
     text += "\n## " + std::to_string(status) + "\n\n" + std::string(advice_of(status)) +
             "\n\n| code | means | by |\n| --- | --- | --- |\n";
     for (const ErrorInfo& info : error_table) {
       if (info.status != status) continue;
-      const std::string who = who_of(info.code, "`, `");
+      const std::string who = who_of(info.code);
       text += "| `" + std::string(info.word) + "` | " + std::string(info.title) + ". |";
-      text += who.empty() ? " |\n" : " `" + who + "` |\n";
+      text += who.empty() ? " |\n" : " " + who + " |\n";
     }
   }
   return text;
@@ -135,7 +180,7 @@ std::string ErrorCatalogue::page() const {
     for (const ErrorInfo& info : error_table) {
       if (info.status != status) continue;
       const std::string word(info.word);
-      const std::string who = who_of(info.code, ", ");
+      const std::string who = html_of(who_of(info.code));
       text += "<article id=\"" + word + "\"><h3><a href=\"#" + word + "\"><code>" + word + "</code></a></h3>\n<p>" +
               std::string(info.title) + ".</p>\n";
       if (!who.empty()) text += "<p class=\"aside\">" + who + "</p>\n";

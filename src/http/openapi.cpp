@@ -104,47 +104,6 @@ object header(std::string_view description, std::string_view type = "string") {
   return {{"description", description}, {"schema", object{{"type", type}}}};
 }
 
-/// Every error that the endpoint can answer with: its own, and what its kind brings.
-std::vector<ErrorCode> errors_of(const Bound& bound) {
-  const Endpoint& endpoint = *bound.endpoint;
-  std::vector<ErrorCode> codes(endpoint.errors.all().begin(), endpoint.errors.all().end());
-  const auto add = [&codes](ErrorCode code) {
-    if (std::find(codes.begin(), codes.end(), code) == codes.end()) codes.push_back(code);
-  };
-  add(ErrorCode::malformed_request);
-  add(ErrorCode::duplicate_parameter);
-  if (bound.takes_body && !bound.takes_upload) add(ErrorCode::malformed_json);
-  if (bound.takes_upload) {
-    for (const ErrorCode code : {ErrorCode::length_required, ErrorCode::request_timeout, ErrorCode::overloaded,
-                                 ErrorCode::insufficient_storage}) {
-      add(code);
-    }
-  }
-  if (endpoint.ranges) add(ErrorCode::range_not_satisfiable);
-  add(ErrorCode::body_too_large);
-  add(ErrorCode::validation_failed);
-  add(ErrorCode::service_unavailable);
-  add(ErrorCode::internal_error);
-  if (endpoint.rate != RateClass::none) add(ErrorCode::rate_limited);
-  if (endpoint.rate == RateClass::standard) add(ErrorCode::overloaded);  // see Pipeline::workload_of
-  if (endpoint.access != Access::anyone) {
-    add(ErrorCode::unauthenticated);
-    add(ErrorCode::token_invalid);
-    add(ErrorCode::token_expired);
-    add(ErrorCode::session_ended);
-    add(ErrorCode::account_suspended);
-  }
-  if (endpoint.access == Access::admin) add(ErrorCode::forbidden);
-  if (endpoint.method != Method::get) add(ErrorCode::unsupported_media_type);
-  if (takes_idempotency_key(endpoint)) {
-    add(ErrorCode::idempotency_in_progress);
-    add(ErrorCode::idempotency_key_reused);
-    add(ErrorCode::invalid_idempotency_key);
-  }
-  if (endpoint.if_match) add(ErrorCode::precondition_failed);
-  return codes;
-}
-
 object responses_of(const Bound& bound, const OperationSchemas& schemas) {
   const Endpoint& endpoint = *bound.endpoint;
   object success{{"description", endpoint.status == 201 ? "Made." : endpoint.status == 204 ? "Done." : "The answer."}};
@@ -258,6 +217,46 @@ void print(std::string& out, const boost::json::value& value, std::size_t indent
 }
 
 }  // namespace
+
+std::vector<ErrorCode> errors_of(const Bound& bound) {
+  const Endpoint& endpoint = *bound.endpoint;
+  std::vector<ErrorCode> codes(endpoint.errors.all().begin(), endpoint.errors.all().end());
+  const auto add = [&codes](ErrorCode code) {
+    if (std::find(codes.begin(), codes.end(), code) == codes.end()) codes.push_back(code);
+  };
+  add(ErrorCode::malformed_request);
+  add(ErrorCode::duplicate_parameter);
+  if (bound.takes_body && !bound.takes_upload) add(ErrorCode::malformed_json);
+  if (bound.takes_upload) {
+    for (const ErrorCode code : {ErrorCode::length_required, ErrorCode::request_timeout, ErrorCode::overloaded,
+                                 ErrorCode::insufficient_storage}) {
+      add(code);
+    }
+  }
+  if (endpoint.ranges) add(ErrorCode::range_not_satisfiable);
+  add(ErrorCode::body_too_large);
+  add(ErrorCode::validation_failed);
+  add(ErrorCode::service_unavailable);
+  add(ErrorCode::internal_error);
+  if (endpoint.rate != RateClass::none) add(ErrorCode::rate_limited);
+  if (endpoint.rate == RateClass::standard) add(ErrorCode::overloaded);  // see Pipeline::workload_of
+  if (endpoint.access != Access::anyone) {
+    add(ErrorCode::unauthenticated);
+    add(ErrorCode::token_invalid);
+    add(ErrorCode::token_expired);
+    add(ErrorCode::session_ended);
+    add(ErrorCode::account_suspended);
+  }
+  if (endpoint.access == Access::admin) add(ErrorCode::forbidden);
+  if (endpoint.method != Method::get) add(ErrorCode::unsupported_media_type);
+  if (takes_idempotency_key(endpoint)) {
+    add(ErrorCode::idempotency_in_progress);
+    add(ErrorCode::idempotency_key_reused);
+    add(ErrorCode::invalid_idempotency_key);
+  }
+  if (endpoint.if_match) add(ErrorCode::precondition_failed);
+  return codes;
+}
 
 object openapi_document(const Router& router) {
   reflect::SchemaBook book;
