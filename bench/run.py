@@ -20,6 +20,7 @@ import time
 import urllib.parse
 import uuid
 
+import capacity
 import money
 import money_report
 import report
@@ -457,6 +458,8 @@ def main() -> int:
     (output / "latest.json").write_text(json.dumps(result, indent=1) + "\n")
     (output / "latest.md").write_text(report.markdown(result))
     (output / "latest.svg").write_text(report.plot(result))
+    if output == ROOT / "bench/results":
+        capacity.write()
 
     print()
     for each in result["checks"]:
