@@ -6,12 +6,14 @@ import os
 import re
 import shutil
 import subprocess
+import urllib.request
 
 import harness
 import pytest
 from chatters import make_rooms, two_people
 from harness import ROOT, slack, wait_for
 from s3 import S3rver
+from test_tour import paste_readme, readme_blocks
 
 CLIENT = f"{ROOT}/tests/client"
 # Blocks of shell that no test runs, by how they begin, and why not.
@@ -48,9 +50,37 @@ def steps(script):
     yield "\n".join(commands), []
 
 
-@pytest.mark.parametrize("page, least", [("quick-start.md", 3), ("api.md", 40), ("websocket.md", 0)])
+def check_page(demo, page, least):
+    script = "".join(blocks(page)).replace("127.0.0.1:8000", f"127.0.0.1:{demo.port}")
+    script = script.replace("build/release/src/hourz", harness.binary())
+    environment = {"PATH": os.environ["PATH"], "HOURZ_DATA_DIRECTORY": demo.directory}
+    check_examples(script, least, environment=environment)
+
+
+# The same operations under their other names. PATCH is PUT everywhere.
+OTHER_NAMES = {"auth.me", "auth.logout_by_delete", "users.profile", "gigs.search", "system.health"}
+
+
+def test_the_api_guide_shows_every_operation_at_work(demo):
+    """The page's examples do what they say, and with them every operation of the document has been answered well once."""
+    check_page(demo, "api.md", 150)
+    with urllib.request.urlopen(f"{demo.base}/metrics", timeout=10) as answer:
+        metrics = answer.read().decode()
+    shown = set(re.findall(r'^hourz_http_requests_total\{endpoint="([a-z_.]+)",status="2\d\d"\}', metrics, re.M))
+    operations = {operation["operationId"] for methods in harness.document()["paths"].values()
+                  for operation in methods.values() if "operationId" in operation}
+    operations = {name for name in operations if not name.endswith("_patch")}
+    assert OTHER_NAMES < operations and len(operations) > 80
+    assert operations - shown - OTHER_NAMES == set()
+
+
+@pytest.mark.parametrize("page, least", [("quick-start.md", 3), ("websocket.md", 9)])
 def test_examples_do_what_they_say(demo, page, least):
-    check_examples("".join(blocks(page)).replace("127.0.0.1:8000", f"127.0.0.1:{demo.port}"), least)
+    check_page(demo, page, least)
+
+
+def test_the_tour_of_the_readme_goes_among_demo_data_too(demo):
+    paste_readme(demo.base)
 
 
 @pytest.fixture
@@ -90,13 +120,20 @@ def test_operations_copy_files(shell):
 
 @pytest.mark.parametrize("page", ["../README.md", *(name for name in sorted(os.listdir(f"{ROOT}/docs")) if name.endswith(".md"))])
 def test_what_is_not_run_says_so(page):
-    """Every block of `text` stands in NOT_RUN; those of `sh` are not indented, or they would be overlooked."""
+    """Every block of `text` stands in NOT_RUN; those of `sh` are where a test looks for them."""
     with open(f"{ROOT}/docs/{page}", encoding="utf-8") as file:
         found = re.findall(r"^( *)```(\w*)\n(.*?)^ *```", file.read(), re.S | re.M)
     unknown = [body for indent, kind, body in found
                if kind in ("text", "bash", "shell", "console") and not body.strip().startswith(tuple(NOT_RUN))]
     assert not unknown, unknown
-    assert not any(indent and kind == "sh" for indent, kind, _ in found), "an indented block is not run"
+    shell = [(indent, body) for indent, kind, body in found if kind == "sh"]
+    assert not any(indent for indent, _ in shell), "an indented block is not run"
+    if page == "../README.md":
+        assert [body for _, body in shell] == readme_blocks(), "e2e.tour runs those of the tour alone"
+    elif page == "operations.md":
+        assert all("hourz serve" in body or "hourz files copy" in body for _, body in shell) and len(shell) == 2
+    elif page not in ("quick-start.md", "api.md", "websocket.md"):
+        assert not shell, "nothing runs the blocks of this page"
 
 
 def check_examples(script, least, folder=ROOT, environment=None):
@@ -184,6 +221,24 @@ def test_the_operations_page_has_every_event_of_the_log():
     assert told == written, told ^ written
 
 
+def suite_names():
+    """As ctest has them."""
+    suites = {f"e2e.{name[5:-3]}" for name in os.listdir(f"{ROOT}/tests/e2e") if name.startswith("test_")}
+    with open(f"{ROOT}/tests/CMakeLists.txt", encoding="utf-8") as file:
+        return suites | set(re.findall(r"^(?:hourz_test\(|add_test\(NAME )([a-z_0-9.]+)", file.read(), re.M))
+
+
+def test_the_testing_page_names_every_suite():
+    with open(f"{ROOT}/docs/testing.md", encoding="utf-8") as file:
+        page = file.read()
+    told = set()
+    for row in re.findall(r"^\| `.*", page[page.index("| suite | what it holds |"):page.index("| variable |")], re.M):
+        prefix = "" if re.match(r"\| `(unit|contract|rooms|db|realtime|storage|cluster|migrations|demo)\b", row) else "e2e."
+        told |= {prefix + name for name in re.findall(r"`([a-z_0-9.…]+)`", row.split(" | ")[0])}
+    kept = {name for name in suite_names() if not name.startswith(("rooms.", "statements.", "exchanges.", "storage.tools"))}
+    assert told - {"rooms.…"} == kept - {"prepare", "clear"}
+
+
 def test_the_security_page_names_tests_that_are_there():
     """What holds a promise is a suite, a test or a fuzz target; the last column of each table names it."""
     with open(f"{ROOT}/docs/security.md", encoding="utf-8") as file:
@@ -195,10 +250,7 @@ def test_the_security_page_names_tests_that_are_there():
                 with open(f"{folder}/{name}", encoding="utf-8") as file:
                     sources += file.read()
     single = {f"{suite}.{name}" for suite, name in re.findall(r"^TEST(?:_F|_P)?\((\w+), (\w+)\)", sources, re.M)}
-    suites = {f"e2e.{name[5:-3]}" for name in os.listdir(f"{ROOT}/tests/e2e") if name.startswith("test_")}
-    with open(f"{ROOT}/tests/CMakeLists.txt", encoding="utf-8") as file:
-        suites |= set(re.findall(r"^(?:hourz_test\(|add_test\(NAME )([\w.]+)", file.read(), re.M)) | {"rooms"}
-    suites -= {"unit", "rooms", "contract"}  # which hold so much that to name them says nothing
+    suites = suite_names() - {"unit", "rooms", "contract"}  # which hold so much that to name them says nothing
     targets = set(os.listdir(f"{ROOT}/fuzz/corpus"))
     assert len(rows) > 20
     for row in rows:
@@ -219,6 +271,25 @@ def anchors(path):
     with open(path, encoding="utf-8") as file:
         headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", file.read(), flags=re.S | re.M), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_settings_paths_and_commands_in_the_documents_are_there():
+    with open(f"{ROOT}/docs/operations.md", encoding="utf-8") as file:
+        settings = set(re.findall(r"^\| `(HOURZ_[A-Z0-9_]+)`", file.read(), re.M)) | {"HOURZ_CONFIG"}
+    told = subprocess.run([f"{ROOT}/dev", "--help"], capture_output=True, text=True, check=True).stdout
+    commands = set(re.findall(r"^  ([a-z]+)", told, re.M))
+    assert len(settings) > 50 and len(commands) > 10
+    unknown = []
+    for page in ("README.md", *(f"docs/{name}" for name in sorted(os.listdir(f"{ROOT}/docs")) if name.endswith(".md"))):
+        with open(f"{ROOT}/{page}", encoding="utf-8") as file:
+            text = file.read()
+        named = set(re.findall(r"HOURZ_[A-Z0-9_]*[A-Z0-9]", text))
+        unknown += [(page, name) for name in named - settings if not name.startswith("HOURZ_TEST_")]
+        unknown += [(page, f"./dev {name}") for name in set(re.findall(r"\./dev ([a-z]+)", text)) - commands]
+        paths = set(re.findall(r"/api/[\w{}/$-]+", text)) | {f"/api/{path}" for path in re.findall(r"\$api/([a-z][\w/$-]+)", text)}
+        unknown += [(page, path) for path in paths
+                    if not any(pattern.fullmatch(path.rstrip("/")) for pattern, _ in harness.templates())]
+    assert not unknown
 
 
 @pytest.mark.skipif(not os.path.exists(f"{ROOT}/.git"), reason="not a checkout")

@@ -35,7 +35,8 @@ def readme_blocks():
     return re.findall(r"```sh\n(.*?)```", section, re.S)
 
 
-def test_readme_pasted(base):
+def paste_readme(base):
+    """The whole tour of the README in one shell, word by word but for the server's address, and what it says of each answer."""
     script = "".join(readme_blocks())
     assert "http://127.0.0.1:8000/api" in script
     script = script.replace("http://127.0.0.1:8000", base)
@@ -62,3 +63,7 @@ def test_readme_pasted(base):
     assert (of_helper["rating"], of_seeker["rating"], reputation["distribution"]["4"]) == (4, 5, 1)
     assert late["status"] == 409 and own["code"] == "own_gig" and back["code"] == "invalid_transition", answers[-5:]
     assert {fault["field"] for fault in wrong["errors"]} == {"title", "budget", "latitude", "longitude"}
+
+
+def test_readme_pasted(base):
+    paste_readme(base)
