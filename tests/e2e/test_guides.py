@@ -142,7 +142,7 @@ def check_examples(script, least, folder=ROOT, environment=None):
     mark = "\n----8<----\n"
     lines = "".join(f"{commands}\nprintf '%s' '{mark}'\n" for commands, _ in parts)
     environment = environment or {"PATH": os.environ["PATH"]}
-    done = subprocess.run(["bash"], input=lines, capture_output=True, text=True, timeout=120, env=environment, cwd=folder)
+    done = subprocess.run(["bash"], input=lines, capture_output=True, text=True, timeout=slack(120), env=environment, cwd=folder)
     assert done.returncode == 0 and not done.stderr, done.stderr
     printed = done.stdout.split(mark)
     assert len(printed) == len(parts) + 1
