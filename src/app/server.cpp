@@ -8,6 +8,7 @@
 
 #include "app/house.hpp"
 #include "app/jobs.hpp"
+#include "app/waiting.hpp"
 #include "app/watch.hpp"
 #include "core/log.hpp"
 #include "core/text.hpp"
@@ -87,8 +88,7 @@ struct Server::State {
     jobs->on_timer("payment.release", payments::release_due);
     jobs->every(std::chrono::seconds(1), "payments",
                 [this](db::Client& database) { return payments::settle(house.payments, database); });
-    jobs->every(std::chrono::seconds(1), "mail",
-                [this](db::Client& database) { return auth::send_mail(house.auth, database); });
+    watch_what_waits(*jobs, house);
     jobs->every(std::chrono::milliseconds(500), "fold_cells", gigs::fold_cells);
     jobs->every(std::chrono::minutes(1), "purge", purge);
     jobs->every(std::chrono::minutes(1), "sweep_files",

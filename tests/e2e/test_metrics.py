@@ -12,8 +12,10 @@ from urllib.request import urlopen
 import pytest
 
 import harness
-from harness import ROOT, gig, wait_for
-from sockets import Socket
+from harness import ROOT, Client, Person, gig, wait_for
+from psql import Psql
+from sockets import Meeting, Socket
+from test_mail import fresh, register, smtp
 
 SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)$")
 LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"(?:,|$)')
@@ -106,7 +108,7 @@ def test_they_count(seen, base, seeker):
     assert seen.value("hourz_ledger_faults") == 0
     assert seen.value("hourz_db_pool_size") == 16 and seen.value("hourz_db_connections") > 0
     assert seen.value("process_resident_memory_bytes") > 1e6 and 5 < seen.value("process_open_fds") < seen.value("process_max_fds")
-    for task in ("timers", "purge", "fold_cells", "payments", "backlog"):
+    for task in ("timers", "purge", "fold_cells", "payments", "mail", "backlog", "waiting", "escrow"):
         assert seen.value("hourz_job_runs_total", task=task, outcome="done") > 0, task
         assert seen.value("hourz_job_runs_total", task=task, outcome="failed") == 0, task
     assert seen.value("hourz_timers_overdue") == 0
@@ -116,6 +118,83 @@ def test_they_count(seen, base, seeker):
     after = scrape(base)
     for name in ("hourz_http_requests_total", "hourz_http_request_duration_seconds_count"):
         assert after.value(name, endpoint="users.me") == before.value(name, endpoint="users.me") + 1
+
+
+def test_what_waits_for_others():
+    """Mails without a mail server, charges and repayments without a provider's answer, disputes without a judge, a payment
+    without its timer: each is counted, and how long the oldest waits; and no longer when it has what it waited for.
+    """
+    port = harness.free_port()
+    with harness.server(smtp_url=f"smtp://127.0.0.1:{port}", public_url="https://app.hourz.example") as own:
+        def waits():
+            now = scrape(own.base)
+            found = {name: now.value(f"hourz_{name}") for name in (
+                "mails_waiting", "mails_expired", "payments_held", "payments_disputed", "payments_overdue")}
+            ages = {name: now.value(f"hourz_{name}") for name in ("mails_age_seconds", "payments_dispute_age_seconds", "payments_late_seconds")}
+            for kind in ("charge", "repayment"):
+                found[kind] = now.value("hourz_payments_unsettled", kind=kind)
+                ages[kind] = now.value("hourz_payments_unsettled_age_seconds", kind=kind)
+            mails = {outcome: now.value("hourz_mails_total", outcome=outcome) for outcome in ("sent", "failed", "refused")}
+            return found, ages, mails
+
+        def look_again():
+            """A server that has just started looks at once."""
+            assert own.stop() == 0
+            own.start()
+            began = time.time()
+            jobs = ("waiting", "escrow")
+            wait_for(lambda: all(scrape(own.base).value("hourz_job_last_success_timestamp_seconds", task=job) > began - 1 for job in jobs),
+                     "a look", 60)
+            return waits()
+
+        found, ages, _ = look_again()
+        assert not any(found.values()) and not any(ages.values()), (found, ages)
+        with Person(own.base, "Mali") as seeker, Person(own.base, "Somchai") as helper:
+            gigs = [Meeting(seeker, helper).gig for _ in range(4)]
+            paid = [seeker.post("/api/transactions/escrow", {"gig_id": one}, 201).json["id"] for one in gigs[:3]]
+            seeker.put(f"/api/transactions/{paid[1]}/dispute", {"reason": "no"})
+            for step in ("IN_PROGRESS", "COMPLETED"):
+                helper.put(f"/api/gigs/{gigs[2]}/status", {"status": step})
+            with Psql(own.database()) as psql:
+                # As the provider, and years, would have made it.
+                for statement in (
+                    "ALTER TABLE transactions DISABLE TRIGGER USER",
+                    "INSERT INTO transactions (id, gig_id, payer_id, payee_id, amount, fee_bps, service_fee, net_amount, payment_method,"
+                    " reference, request_key, created_at, settle_at) SELECT gen_random_uuid(), id, seeker_id, helper_id, 100, 0, 0, 100,"
+                    f" 'mock_card', 'HZ-1', 'key 1', now() - interval '1000 s', now() + interval '1 h' FROM gigs WHERE id = '{gigs[3]}'",
+                    "INSERT INTO transactions (id, gig_id, payer_id, payee_id, amount, fee_bps, service_fee, net_amount, payment_method,"
+                    " reference, request_key, status, refunded_at, pay_back, settle_at) SELECT gen_random_uuid(), id, seeker_id, helper_id,"
+                    " 100, 0, 0, 100, 'mock_card', 'HZ-2', 'key 2', 'REFUNDED', now() - interval '2000 s', 100, now() + interval '1 h'"
+                    f" FROM gigs WHERE id = '{gigs[3]}'",
+                    f"UPDATE transactions SET disputed_at = now() - interval '3000 s' WHERE id = '{paid[1]}'",
+                    f"UPDATE transactions SET created_at = now() - interval '100 h' WHERE id = '{paid[2]}'",
+                    f"UPDATE gigs SET completed_at = now() - interval '72 h 4000 s' WHERE id = '{gigs[2]}'",
+                    f"DELETE FROM timers WHERE subject_id = '{paid[2]}'",
+                    "ALTER TABLE transactions ENABLE TRIGGER USER",
+                    "UPDATE mails SET created_at = now() - interval '5000 s'",
+                ):
+                    assert not psql.sql(statement), statement
+        wait_for(lambda: waits()[2]["failed"] > 1, "mails that were tried")
+        found, ages, mails = look_again()
+        assert found == {"mails_waiting": 2, "mails_expired": 0, "payments_held": 2, "payments_disputed": 1, "payments_overdue": 1,
+                         "charge": 1, "repayment": 1}
+        for name, least in (("charge", 1000), ("repayment", 2000), ("payments_dispute_age_seconds", 3000),
+                            ("payments_late_seconds", 4000), ("mails_age_seconds", 5000)):
+            assert least <= ages[name] < least + 300, (name, ages)
+        # What they waited for comes.
+        lost = fresh()
+        with smtp(port) as mailbox, Client(own.base) as client:
+            with Psql(own.database()) as psql:
+                assert not psql.sql("UPDATE transactions SET settle_at = now() WHERE settle_at IS NOT NULL")
+                assert not psql.sql("UPDATE mails SET due_at = now()")
+            mailbox.refuse[lost] = "550 no such user"
+            register(client, lost)
+            wait_for(lambda: (now := waits())[0]["mails_waiting"] == 0 and now[2]["sent"] == 2 and now[2]["refused"] == 1, "mails", 60)
+        found, ages, mails = waits()
+        assert ages["mails_age_seconds"] == 0 and mails["failed"] >= 2
+        wait_for(lambda: waits()[0]["charge"] + waits()[0]["repayment"] == 0, "the provider", 60)
+        found, ages, _ = look_again()
+        assert found["payments_held"] == 3 and found["charge"] + found["repayment"] + ages["charge"] + ages["repayment"] == 0
 
 
 def metrics_in(query):
@@ -181,3 +260,53 @@ def test_promtool_agrees(seen):
         what = "config" if file == "prometheus.yml" else "rules"
         done = subprocess.run(["promtool", "check", what, f"{ROOT}/deploy/prometheus/{file}"], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+# By the name of the alert: what it is told of, what it says after a day or never.
+ALARMS = """
+rule_files: [{rules}]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {{series: 'hourz_mails_waiting{{job="hourz",instance="a"}}', values: '{mails}x1500'}}
+      - {{series: 'hourz_mails_waiting{{job="hourz",instance="b"}}', values: '{mails}x1500'}}
+      - {{series: 'hourz_mails_age_seconds{{job="hourz",instance="a"}}', values: '{mail_age}x1500'}}
+      - {{series: 'hourz_mails_total{{job="hourz",instance="a",outcome="sent"}}', values: '{sent}x1500'}}
+      - {{series: 'hourz_mails_total{{job="hourz",instance="a",outcome="refused"}}', values: '{refused}x1500'}}
+      - {{series: 'hourz_mails_expired{{job="hourz",instance="a"}}', values: '{expired}x1500'}}
+      - {{series: 'hourz_payments_unsettled_age_seconds{{job="hourz",instance="a",kind="charge"}}', values: '{charge}x1500'}}
+      - {{series: 'hourz_payments_unsettled_age_seconds{{job="hourz",instance="a",kind="repayment"}}', values: '{repayment}x1500'}}
+      - {{series: 'hourz_payments_overdue{{job="hourz",instance="a"}}', values: '{overdue}x1500'}}
+      - {{series: 'hourz_payments_dispute_age_seconds{{job="hourz",instance="a"}}', values: '{dispute}x1500'}}
+      - {{series: 'hourz_timers_total{{job="hourz",instance="a",kind="payment.release",outcome="failed"}}', values: '{timers}x1500'}}
+    promql_expr_test:
+      - expr: count by (alertname) (ALERTS{{alertstate="firing"}})
+        eval_time: 20h
+        exp_samples: [{firing}]
+"""
+QUIET = {"mails": "2+0", "mail_age": "30+0", "sent": "0+1", "refused": "0+0", "expired": "0+0", "charge": "40+0", "repayment": "80+0",
+         "overdue": "0+0", "dispute": "3600+0", "timers": "3+0"}
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+@pytest.mark.parametrize("trouble, alerts", [
+    ({}, []),
+    ({"mails": "5+1", "mail_age": "0+60", "sent": "9+0"}, ["HourzMailStuck", "HourzMailWaits"]),
+    ({"mails": "2+0", "mail_age": "0+60"}, ["HourzMailWaits"]),
+    ({"mails": "50+0"}, []),
+    ({"refused": "0+1"}, ["HourzMailLost"]),
+    ({"expired": "11+0"}, ["HourzMailLost"]),
+    ({"charge": "0+60"}, ["HourzChargeUnsettled"]),
+    ({"repayment": "0+60"}, []),
+    ({"repayment": "20000+60"}, ["HourzRepaymentUnsettled"]),
+    ({"overdue": "1+0"}, ["HourzPaymentsOverdue"]),
+    ({"dispute": "150000+60"}, ["HourzDisputeWaits"]),
+    ({"timers": "0+0.05"}, ["HourzTimersFail"]),
+])
+def test_what_waits_too_long_is_an_alert(tmp_path, trouble, alerts):
+    firing = ", ".join(f"{{labels: '{{alertname=\"{name}\"}}', value: 1}}" for name in alerts)
+    file = tmp_path / "alarms.yml"
+    file.write_text(ALARMS.format(rules=f"{ROOT}/deploy/prometheus/alerts.yml", firing=firing, **{**QUIET, **trouble}))
+    done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -77,8 +77,22 @@ class SessionAuthenticator final : public http::Authenticator {
   std::unordered_map<std::string, Entry, TokenHash, std::equal_to<>> cache_;  ///< by the whole token; emptied when full
 };
 
+/// What came of the mails that were tried: `failed` will be tried again, `refused` will not.
+struct MailTally {
+  std::int64_t sent = 0, failed = 0, refused = 0;
+};
+
 /// Sends the mails that are due, of all servers'; for the jobs.
-Awaitable<void> send_mail(Deps& deps, db::Client& database);
+Awaitable<MailTally> send_mail(Deps& deps, db::Client& database);
+
+/// Mails that are not sent: those that will be, and since when the oldest of them waits; and those that never were
+/// before their token ended, which are kept for a day.
+struct MailBacklog {
+  std::int64_t waiting, expired, age_us;
+};
+BOOST_DESCRIBE_STRUCT(MailBacklog, (), (waiting, expired, age_us))
+
+Awaitable<MailBacklog> mails_waiting(db::Executor& db);
 
 /// Ends every session of somebody, in the call's transaction: tokens stop with its commit, open sockets soon after.
 Awaitable<void> end_sessions(Deps& deps, http::Call& call, Uuid user, std::string reason);

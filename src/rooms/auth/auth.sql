@@ -167,6 +167,14 @@ UPDATE mails SET refused_at = now() WHERE id = :id
 -- Tried again after 2, 4, 8 seconds and so on, at last every ten minutes, until its token ends.
 UPDATE mails SET due_at = now() + make_interval(secs => least(600, 2 ^ least(attempts, 10))) WHERE id = :id
 
+-- name: auth.mails_waiting
+-- For the metrics, along the short index of what is not sent: what is still to be sent and since when, and what never
+-- was before its token ended.
+SELECT count(*) FILTER (WHERE expires_at > now()) AS waiting, count(*) FILTER (WHERE expires_at <= now()) AS expired,
+  coalesce(greatest(0, extract(epoch FROM now() - min(created_at) FILTER (WHERE expires_at > now())) * 1000000)::bigint, 0)
+    AS age_us
+FROM mails WHERE sent_at IS NULL AND refused_at IS NULL AND user_id IS NOT NULL AND used_at IS NULL
+
 -- name: auth.purge_mails
 -- A day after their tokens ended.
 DELETE FROM mails WHERE id IN (SELECT id FROM mails WHERE expires_at < now() - interval '1 day' LIMIT 1000)

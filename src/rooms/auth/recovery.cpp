@@ -59,6 +59,7 @@ const db::Query<MailHolder, MailKey> select_holder{sql::mail_holder};
 const db::Query<Uuid, MailKey> take_mail{sql::use_mail};
 const db::Query<db::Nothing, Uuid> end_resets{sql::void_resets};
 const db::Query<DueMail> claim_due{sql::claim_mails};
+const db::Query<MailBacklog> select_backlog{sql::mails_waiting};
 const db::Query<db::Nothing, Uuid> mark_sent{sql::mail_sent};
 const db::Query<db::Nothing, Uuid> mark_refused{sql::mail_refused};
 const db::Query<db::Nothing, Uuid> mark_failed{sql::mail_failed};
@@ -262,13 +263,14 @@ Awaitable<void> write_verification(db::Executor& db, Uuid user) {
 
 Awaitable<void> void_resets(db::Executor& db, Uuid user) { co_await db::run(db, end_resets, user); }
 
-Awaitable<void> send_mail(Deps& deps, db::Client& database) {
+Awaitable<MailTally> send_mail(Deps& deps, db::Client& database) {
+  MailTally tally;
   for (std::size_t claimed = 10; claimed == 10;) {
     const auto claim = database.begin();
     const auto due = co_await db::all(*claim, claim_due);
     co_await claim->commit();
     claimed = due.size();
-    if (due.empty()) co_return;
+    if (due.empty()) break;
     std::vector<mail::Message> messages;
     for (const DueMail& one : due) messages.push_back(compose(deps, one));
     const auto deliveries = co_await deps.post.send(std::move(messages));
@@ -278,6 +280,7 @@ Awaitable<void> send_mail(Deps& deps, db::Client& database) {
       const bool sent = delivery.outcome == mail::Outcome::sent;
       const bool refused = delivery.outcome == mail::Outcome::refused && due[i].attempts >= tries_when_refused;
       co_await db::run(*told, sent ? mark_sent : refused ? mark_refused : mark_failed, due[i].id);
+      ++(sent ? tally.sent : refused ? tally.refused : tally.failed);
       log::Line line(sent ? log::Level::info : log::Level::warn, sent      ? "mail.sent"
                                                                  : refused ? "mail.refused"
                                                                            : "mail.failed");
@@ -286,6 +289,9 @@ Awaitable<void> send_mail(Deps& deps, db::Client& database) {
     }
     co_await told->commit();
   }
+  co_return tally;
 }
+
+Awaitable<MailBacklog> mails_waiting(db::Executor& db) { co_return co_await db::one(db, select_backlog); }
 
 }  // namespace hourz::auth

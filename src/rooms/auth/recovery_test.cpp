@@ -47,11 +47,12 @@ class AuthMail : public WorldTest {
     EXPECT_EQ(answer.status, 422);
     EXPECT_EQ(answer.faults(), std::vector<std::string>{"token:invalid"});
   }
-  void send() {
+  auth::MailTally send() {
     auth::Deps& own = world().house().auth;
     auth::Deps deps{own.config, own.tokens, own.hasher, own.revocations, own.cursor_key, post_, own.mail_key};
-    world().wait(auth::send_mail(deps, world().desk().database));
+    return world().wait(auth::send_mail(deps, world().desk().database));
   }
+  static auth::MailBacklog waiting() { return world().wait(auth::mails_waiting(world().desk().database.reads())); }
   /// The token in the last mail to somebody.
   std::string token_to(const std::string& email, const char* word = "") {
     send();
@@ -255,6 +256,46 @@ TEST_F(AuthMail, WhatFailsIsTriedAgainAndWhatIsRefusedIsGivenUp) {
   }
   EXPECT_EQ(mails_to(gone), 3U);
   EXPECT_EQ(state(gone), "3 f t f");
+}
+
+TEST_F(AuthMail, WhatWaitsIsCountedAndWhatCameOfIt) {
+  const auto age = [] { world().sql("UPDATE mails SET created_at = now() - interval '90 s' WHERE sent_at IS NULL"); };
+  const auto due = [] { world().sql("UPDATE mails SET due_at = now() WHERE sent_at IS NULL"); };
+  world().sql("DELETE FROM mails");
+  registered();
+  age();
+  const std::string email = registered();
+  ask_reset(email);
+  ask_reset("nobody.at.all@example.com");  // a row that nobody is sent
+  auth::MailBacklog now = waiting();
+  EXPECT_EQ(now.waiting, 3);
+  EXPECT_EQ(now.expired, 0);
+  EXPECT_EQ(now.age_us / 1'000'000, 90);
+  mailbox_->outcome = mail::Outcome::failed;
+  auth::MailTally tally = send();
+  EXPECT_EQ(tally.sent, 0);
+  EXPECT_EQ(tally.failed, 3);
+  EXPECT_EQ(waiting().waiting, 3) << "put off is not sent";
+  // A link that is worth nothing any more is not waited for; one that ended before it was sent is lost.
+  world().sql("UPDATE mails SET used_at = now() WHERE purpose = 'PASSWORD_RESET'");
+  EXPECT_EQ(waiting().waiting, 2);
+  world().sql("UPDATE mails SET expires_at = now() WHERE created_at < now() - interval '60 s'");
+  now = waiting();
+  EXPECT_EQ(now.waiting, 1);
+  EXPECT_EQ(now.expired, 1);
+  EXPECT_LT(now.age_us, 60'000'000);
+  mailbox_->outcome = mail::Outcome::refused;
+  for (int i = 1; i <= 3; ++i) {
+    due();
+    tally = send();
+    EXPECT_EQ(tally.failed + tally.refused, i == 1 || i == 2 ? 1 : 0) << i;
+  }
+  EXPECT_EQ(waiting().waiting, 0);
+  EXPECT_EQ(waiting().age_us, 0);
+  mailbox_->outcome = mail::Outcome::sent;
+  registered();
+  EXPECT_EQ(send().sent, 1);
+  EXPECT_EQ(waiting().waiting, 0);
 }
 
 TEST_F(AuthMail, OldRowsArePurged) {

@@ -96,6 +96,8 @@ const db::Query<Row, SplitRow> split_one{sql::split};
 const db::Query<db::Nothing, Clock> arm_clock{sql::arm};
 const db::Query<OpenRow> take_due{sql::due};
 const db::Query<db::Nothing, Uuid> mark_paid_back{sql::paid_back};
+const db::Query<Unsettled> select_unsettled{sql::unsettled};
+const db::Query<InEscrow, std::int32_t> select_in_escrow{sql::in_escrow};
 
 // --- holding ---------------------------------------------------------------------------------------------------------
 
@@ -407,6 +409,12 @@ Awaitable<void> settle(Deps& deps, db::Client& database) {
           .with("cause", error.what());
     }
   }
+}
+
+Awaitable<Unsettled> unsettled(db::Executor& db) { co_return co_await db::one(db, select_unsettled); }
+
+Awaitable<InEscrow> in_escrow(db::Executor& db, std::int64_t auto_release_h) {
+  co_return co_await db::one(db, select_in_escrow, static_cast<std::int32_t>(auto_release_h));
 }
 
 void install_escrow(http::Router& router, Deps& deps) {

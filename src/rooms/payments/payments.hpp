@@ -96,6 +96,24 @@ Awaitable<void> release_due(db::Executor& db, Uuid transaction_id);
 /// Asks the provider about every charge and repayment whose outcome is open and due.
 Awaitable<void> settle(Deps& deps, db::Client& database);
 
+/// What is open with the provider, and since when the oldest of each is.
+struct Unsettled {
+  std::int64_t charges, repayments, charge_age_us, repayment_age_us;
+};
+BOOST_DESCRIBE_STRUCT(Unsettled, (), (charges, repayments, charge_age_us, repayment_age_us))
+
+Awaitable<Unsettled> unsettled(db::Executor& db);
+
+/// What is in escrow: held; disputed, and since when the oldest dispute waits for an administrator; held though its gig
+/// has ended and its timer is gone, fails or is late, and since when the oldest of these should have been released.
+struct InEscrow {
+  std::int64_t held, disputed, dispute_age_us, overdue, late_us;
+};
+BOOST_DESCRIBE_STRUCT(InEscrow, (), (held, disputed, dispute_age_us, overdue, late_us))
+
+/// Reads every live payment.
+Awaitable<InEscrow> in_escrow(db::Executor& db, std::int64_t auto_release_h);
+
 /// The ledger added up again from its entries.
 struct LedgerAudit {
   std::int64_t accounts = 0, journals = 0, entries = 0;

@@ -146,6 +146,34 @@ RETURNING t.id, t.status, t.payment_method, t.amount, t.pay_back
 -- The provider has given back what it had to.
 UPDATE transactions SET pay_back = 0, settle_at = NULL, version = version + 1 WHERE id = :id AND pay_back > 0
 
+-- name: payments.unsettled
+-- For the metrics, along the short index of what is open with the provider: charges that it has not answered for, and
+-- what it has still to give back.
+SELECT count(*) FILTER (WHERE status = 'PENDING') AS charges, count(*) FILTER (WHERE status <> 'PENDING') AS repayments,
+  coalesce(greatest(0, extract(epoch FROM statement_timestamp() - min(created_at) FILTER (WHERE status = 'PENDING'))
+                       * 1000000)::bigint, 0) AS charge_age_us,
+  coalesce(greatest(0, extract(epoch FROM statement_timestamp() - min(coalesce(refunded_at, created_at))
+                       FILTER (WHERE status <> 'PENDING')) * 1000000)::bigint, 0) AS repayment_age_us
+FROM transactions WHERE settle_at IS NOT NULL
+
+-- name: payments.in_escrow
+-- For the metrics, along the index of live payments. A held payment whose gig has ended waits for its timer alone: where
+-- that is gone, fails or is late, nobody else will release it.
+SELECT count(*) FILTER (WHERE status = 'HELD') AS held, count(*) FILTER (WHERE status = 'DISPUTED') AS disputed,
+  coalesce(greatest(0, extract(epoch FROM statement_timestamp() - min(disputed_at) FILTER (WHERE status = 'DISPUTED'))
+                       * 1000000)::bigint, 0) AS dispute_age_us,
+  count(*) FILTER (WHERE is_left) AS overdue,
+  coalesce(greatest(0, extract(epoch FROM statement_timestamp() - min(release_at) FILTER (WHERE is_left))
+                       * 1000000)::bigint, 0) AS late_us
+FROM (SELECT t.status, t.disputed_at,
+        t.status = 'HELD' AND g.status NOT IN ('ACCEPTED', 'IN_PROGRESS') AND
+          (m.due_at IS NULL OR m.attempts > 0 OR m.due_at < statement_timestamp() - interval '1 min') AS is_left,
+        CASE g.status WHEN 'COMPLETED' THEN greatest(g.completed_at, t.created_at) + make_interval(hours => :hours)
+                      ELSE g.updated_at END AS release_at
+      FROM transactions t JOIN gigs g ON g.id = t.gig_id
+      LEFT JOIN timers m ON m.kind = 'payment.release' AND m.subject_id = t.id
+      WHERE t.status IN ('HELD', 'DISPUTED')) live
+
 -- name: payments.by_id
 -- For its two sides, and for administrators.
 SELECT @row@ FROM transactions t WHERE t.id = :id AND (@shown@ OR (:is_admin AND t.status <> 'PENDING'))
