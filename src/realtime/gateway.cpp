@@ -93,17 +93,32 @@ struct SocketQuery {
 };
 BOOST_DESCRIBE_STRUCT(SocketQuery, (), (token, ticket))
 
+constexpr std::string_view path_of_rooms = "/ws/chat/";
+
+/// Without query and last slash.
+std::string_view path_of(const http::RequestHead& head) {
+  std::string_view path = std::string_view(head.target).substr(0, head.target.find('?'));
+  if (path.ends_with('/')) path.remove_suffix(1);
+  return path;
+}
+
+/// For the log, which is told nothing that a client made up: some put a token where none belongs.
+std::string known_path_of(const http::RequestHead& head) {
+  const std::string_view path = path_of(head);
+  if (path == "/ws") return "/ws";
+  const auto room =
+      path.starts_with(path_of_rooms) ? parse_uuid(path.substr(path_of_rooms.size())) : std::optional<Uuid>();
+  return room ? std::string(path_of_rooms) + to_string(*room) : "other";
+}
+
 /// In the order of the contract: header, subprotocol, ticket, token. Throws Problem.
 Wish read_wish(const http::RequestHead& head) {
   Wish wish;
   const std::string_view target = head.target;
   const auto mark = target.find('?');
-  std::string_view path = target.substr(0, mark);
-  if (path.ends_with('/')) path.remove_suffix(1);
-  if (path != "/ws") {
-    constexpr std::string_view of_room = "/ws/chat/";
-    if (!path.starts_with(of_room)) throw Problem(ErrorCode::not_found);
-    wish.room = parse_uuid(path.substr(of_room.size()));
+  if (const std::string_view path = path_of(head); path != "/ws") {
+    if (!path.starts_with(path_of_rooms)) throw Problem(ErrorCode::not_found);
+    wish.room = parse_uuid(path.substr(path_of_rooms.size()));
     if (!wish.room) throw Problem(ErrorCode::not_found);
   }
   SocketQuery query;
@@ -135,10 +150,6 @@ Wish read_wish(const http::RequestHead& head) {
     wish.secret = query.token->value;
   }
   return wish;
-}
-
-std::string_view path_of(const http::RequestHead& head) {
-  return std::string_view(head.target).substr(0, head.target.find('?'));
 }
 
 Awaitable<void> pause(std::chrono::milliseconds time) {
@@ -557,7 +568,7 @@ Awaitable<Opening> SocketGateway::open(http::RequestHead head) {
       }
     }
     log::Line(log::Level::info, "socket.opened")
-        .with("path", path_of(head))
+        .with("path", known_path_of(head))
         .with("ip", head.peer)
         .with("request_id", request_id)
         .with("user_id", caller ? to_string(caller->user_id) : std::string());
@@ -586,7 +597,7 @@ Awaitable<Opening> SocketGateway::open(http::RequestHead head) {
     http::add_rate_fields(*opening.refusal, rates);
     shared_->parts.perimeter.dress(*opening.refusal, http::origin_of(head));
     log::Line line(cause.empty() ? log::Level::info : log::Level::error, "socket.refused");
-    line.with("path", path_of(head)).with("ip", head.peer).with("request_id", request_id);
+    line.with("path", known_path_of(head)).with("ip", head.peer).with("request_id", request_id);
     line.with("status", opening.refusal->status).with("code", info_of(problem->code).word);
     if (!cause.empty()) line.with("cause", cause);
   }
@@ -600,7 +611,7 @@ http::Response SocketGateway::refuse(const http::RequestHead& head, int status, 
   response.headers.emplace_back("X-Request-Id", request_id);
   shared_->parts.perimeter.dress(response, http::origin_of(head));
   log::Line line(log::Level::info, "socket.refused");
-  line.with("path", path_of(head)).with("ip", head.peer).with("request_id", request_id);
+  line.with("path", known_path_of(head)).with("ip", head.peer).with("request_id", request_id);
   line.with("status", status).with("cause", detail);
   return response;
 }
