@@ -5,13 +5,54 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <memory>
+#include <new>
 
 namespace hourz {
 namespace {
 
+using namespace std::chrono_literals;
+
 constexpr std::chrono::seconds starving{1};
 
+/// A coroutine that is suspended; calling it resumes it.
+using Suspended = boost::asio::async_result<boost::asio::use_awaitable_t<>, void()>::handler_type;
+
+/// Tried until there is memory for it: nobody else knows of the coroutine, which would wait for ever.
+void send_home(const boost::asio::any_io_executor& home, const std::shared_ptr<std::optional<Suspended>>& who,
+               const std::atomic<bool>& stopped) {
+  for (;;) {
+    try {
+      boost::asio::post(home, [who] { (**who)(); });
+      return;
+    } catch (const std::bad_alloc&) {
+      if (stopped) return;
+      std::this_thread::sleep_for(10ms);
+    }
+  }
+}
+
 }  // namespace
+
+/// Given back when it goes, unless a job has it.
+class WorkerPool::Place {
+ public:
+  explicit Place(WorkerPool& pool) : pool_(&pool) { pool.enter(); }
+  ~Place() {
+    if (pool_ != nullptr) pool_->leave();
+  }
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+  void hand_over() { pool_ = nullptr; }
+
+ private:
+  WorkerPool* pool_;
+};
 
 WorkerPool::WorkerPool(Options options) : options_(std::move(options)) {
   if (options_.threads == 0) options_.threads = std::max(1U, std::thread::hardware_concurrency() / 2);
@@ -37,7 +78,7 @@ void WorkerPool::stop() {
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
   // Outside the lock: who is dropped may let go of what asks this pool again.
-  std::deque<Job> dropped;
+  Queue dropped;
   {
     const std::lock_guard lock(mutex_);
     dropped.swap(jobs_);
@@ -54,23 +95,24 @@ void WorkerPool::leave() {
   if (waiting_.fetch_sub(1) <= 1 && options_.on_quiet) options_.on_quiet();
 }
 
-void WorkerPool::push(std::function<void()> work) {
+void WorkerPool::push(Queue& job) {
   bool first = false;
+  job.front().since = Clock::now();
   {
     const std::lock_guard lock(mutex_);
     first = jobs_.empty();
-    jobs_.push_back({std::move(work), Clock::now()});
+    jobs_.splice(jobs_.end(), job);
   }
   wake_.notify_one();
   if (first && options_.yielding) wake_standby_.notify_one();
 }
 
 void WorkerPool::do_first(std::unique_lock<std::mutex>& lock) {
-  std::function<void()> work = std::move(jobs_.front().work);
-  jobs_.pop_front();
+  Queue job;
+  job.splice(job.end(), jobs_, jobs_.begin());
   lock.unlock();
-  work();
-  work = nullptr;
+  job.front().work();
+  job.clear();
   lock.lock();
 }
 
@@ -105,16 +147,43 @@ void WorkerPool::stand_by() {
 }
 
 void WorkerPool::post(std::function<void()> work) {
+  Queue job;
   try {
-    enter();
-  } catch (const Problem&) {
+    Place place(*this);
+    job.push_back({[this, work] {
+                     work();
+                     leave();
+                   },
+                   {}});
+    place.hand_over();
+  } catch (const std::exception&) {
     work();
     return;
   }
-  push([this, work = std::move(work)] {
-    work();
-    leave();
-  });
+  push(job);
+}
+
+boost::asio::awaitable<void> WorkerPool::do_elsewhere(std::function<void()> work) {
+  Place place(*this);
+  const auto home = co_await boost::asio::this_coro::executor;
+  // What throws once a coroutine is suspended leaves the loop and ends the process. So all memory is had before.
+  Queue job;
+  auto who = std::make_shared<std::optional<Suspended>>();
+  auto* const slot = who.get();
+  job.push_back({[this, home, who = std::move(who), work = std::move(work)] {
+                   work();
+                   leave();
+                   send_home(home, who, stopped_);
+                 },
+                 {}});
+  // From here to its resumption at home this coroutine touches nothing of the shard; what is dropped drops it.
+  co_await boost::asio::async_initiate<const boost::asio::use_awaitable_t<>&, void()>(
+      [this, slot, &job, &place](Suspended handler) {
+        slot->emplace(std::move(handler));
+        place.hand_over();
+        push(job);
+      },
+      boost::asio::use_awaitable);
 }
 
 }  // namespace hourz

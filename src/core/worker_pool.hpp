@@ -3,18 +3,13 @@
 // wait, run() throws Problem overloaded at once, which is a 503 with Retry-After; nothing queues without bound.
 #pragma once
 #include <atomic>
-#include <boost/asio/async_result.hpp>
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/bind_executor.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
-#include <deque>
 #include <exception>
 #include <functional>
-#include <memory>
+#include <list>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -49,37 +44,30 @@ class WorkerPool {
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
-  /// What `work` gives or throws. Throws Problem overloaded when too much waits.
+  /// What `work` gives or throws. Throws Problem overloaded when too much waits, std::bad_alloc when there is no memory
+  /// to queue it; either way nothing was done.
   template <class Work>
   boost::asio::awaitable<std::invoke_result_t<Work>> run(Work work) {
-    enter();
-    const auto home = co_await boost::asio::this_coro::executor;
-    std::exception_ptr failure;
     using Result = std::invoke_result_t<Work>;
+    std::exception_ptr failure;
     std::optional<std::conditional_t<std::is_void_v<Result>, std::monostate, Result>> result;
-    // Two hops: to the pool, then home. Between them this coroutine touches nothing of the shard.
-    co_await boost::asio::async_initiate<const boost::asio::use_awaitable_t<>&, void()>(
-        [this](auto handler) {
-          push([kept = std::make_shared<decltype(handler)>(std::move(handler))] { std::move (*kept)(); });
-        },
-        boost::asio::use_awaitable);
-    try {
-      if constexpr (std::is_void_v<Result>) {
-        work();
-      } else {
-        result.emplace(work());
+    co_await do_elsewhere([&] {
+      try {
+        if constexpr (std::is_void_v<Result>) {
+          work();
+        } else {
+          result.emplace(work());
+        }
+      } catch (...) {
+        failure = std::current_exception();
       }
-    } catch (...) {
-      failure = std::current_exception();
-    }
-    leave();
-    co_await boost::asio::post(boost::asio::bind_executor(home, boost::asio::use_awaitable));
+    });
     if (failure) std::rethrow_exception(failure);
     if constexpr (!std::is_void_v<Result>) co_return std::move(*result);
   }
 
   /// The same for work that nobody waits for, and that must not throw. Done at once by the caller when the pool is
-  /// full.
+  /// full, or when there is no memory to queue it.
   void post(std::function<void()> work);
 
   /// Ends the threads; what waits is dropped. Before the io_contexts that callers run on go.
@@ -95,9 +83,14 @@ class WorkerPool {
     Clock::time_point since;
   };
 
+  /// Moved from one to the next without asking for memory.
+  using Queue = std::list<Job>;
+  class Place;
+
+  boost::asio::awaitable<void> do_elsewhere(std::function<void()> work);
   void enter();
   void leave();
-  void push(std::function<void()> work);
+  void push(Queue& job);
   void work_off();
   void stand_by();
   void do_first(std::unique_lock<std::mutex>& lock);
@@ -107,7 +100,7 @@ class WorkerPool {
   std::atomic<std::size_t> waiting_{0};
   std::mutex mutex_;
   std::condition_variable wake_, wake_standby_;
-  std::deque<Job> jobs_;
+  Queue jobs_;
   Clock::time_point last_done_{};  ///< by a thread other than the one that stands by
   std::atomic<bool> stopped_{false};
   std::vector<std::thread> threads_;
