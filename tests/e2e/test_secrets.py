@@ -27,7 +27,9 @@ def core_limits(pids):
 
 
 def test_no_core_is_left():
-    """Neither of the server nor of its PostgreSQL, though who started it allows any."""
+    """Neither of the server nor of its PostgreSQL, though who started it allows any; the unit allows none."""
+    with open(f"{harness.ROOT}/deploy/systemd/hourz.service", encoding="utf-8") as unit:
+        assert "LimitCORE=0" in unit.read().splitlines()
     most = resource.getrlimit(resource.RLIMIT_CORE)[1]
     most = "unlimited" if os.geteuid() == 0 or most == resource.RLIM_INFINITY else most
     with harness.server(wrap=["prlimit", f"--core={most}"]) as own:
