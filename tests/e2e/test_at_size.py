@@ -16,7 +16,7 @@ GIGS = 1_000_000
 PATIENCE_S = 2
 
 # What servers of both sides of the upgrade ask and write: statements that the oldest and the newest schema know.
-BEFORE = 4  # five steps are jumped; two of them change users, where everybody reads and writes
+BEFORE = 4  # six steps are jumped; two of them change users, where everybody reads and writes
 READS = [
     "SELECT id FROM gigs WHERE status = 'PENDING' AND ST_DWithin(public_location, {point}, 3000) "
     "ORDER BY public_location <-> {point} LIMIT 20",
@@ -167,23 +167,26 @@ def test_searches_go_by_their_indexes(city):
              {"sort": "newest"}, {"sort": "budget"}, {"status": "COMPLETED"}, {"radius_km": 0.5, "max_duration": 1}]
     seconds = {}
     with scratch() as folder:
-        server = Server(f"{folder}/data", secret=secrets.token_hex(32), **city.urls())
+        server = Server(f"{folder}/data", secret=secrets.token_hex(32), overload_target_ms=0, **city.urls())
         try:
             with Person(server.base) as person:
-                for place in (dense, tower):
+                # What is asked first finds its pages on the disk and its plans unmade: that round is not counted.
+                for place, count in ((dense, 5), (dense, 200), (tower, 9)):
                     for kind in kinds:
                         times = seconds[place == tower, str(kind)] = []
-                        for _ in range(41 if place == dense else 9):
+                        for _ in range(count):
                             query = {"latitude": place[0], "longitude": place[1], **kind}
                             times.append(person.call("GET", "/api/gigs", status=200, query=query).seconds)
                     assert person.get("/api/gigs", latitude=place[0], longitude=place[1]).json["gigs"]
             assert server.stop() == 0  # with its connections gone, everything they did is counted
         finally:
             server.close()
-    medians = {key: quantile(some, 0.5) for key, some in seconds.items()}
-    print({key: round(median * 1000, 1) for key, median in medians.items()})
+    medians, tails = ({key: quantile(some, q) for key, some in seconds.items()} for q in (0.5, 0.99))
+    for key in seconds:
+        print(f"{key}: median {medians[key] * 1000:.1f} ms, p99 {tails[key] * 1000:.1f} ms")
     assert city.sql(scans) == before, "the whole table was read"
-    # Beside other tests the tail is the machine's; the median is the search's. At one point it is bounded by how many gigs
-    # a search looks at, 50,000.
-    assert max(median for (at_one_point, _), median in medians.items() if not at_one_point) < slack(0.05), medians
+    for (at_one_point, kind), tail in tails.items():
+        # Words are looked up in all that is near.
+        assert at_one_point or tail < slack(0.1 if "'q'" in kind else 0.05), (kind, tails)
+    # At one point it is bounded by how many gigs a search looks at, 50,000.
     assert max(medians.values()) < slack(1), medians
