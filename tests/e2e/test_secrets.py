@@ -12,7 +12,7 @@ import threading
 import pytest
 
 import harness
-from harness import PASSWORD, Person, children_of, family_of, gig, slack, together, wait_for
+from harness import PASSWORD, Person, children_of, family_of, slack, together, wait_for
 from psql import Psql
 from sockets import Meeting
 
