@@ -14,6 +14,8 @@
 #include "db/data_directory.hpp"
 #include "db/dump.hpp"
 #include "db/migrations.hpp"
+#include "db/session.hpp"
+#include "rooms/uploads/uploads.hpp"
 #include "storage/local.hpp"
 
 namespace hourz::app {
@@ -91,8 +93,7 @@ std::vector<std::string> files_in(const fs::path& folder) {
 
 // --- files -----------------------------------------------------------------------------------------------------------
 
-/// Every object of the store. One that goes away meanwhile was not in the dump either, or is kept for longer than a
-/// backup takes.
+/// Every object of the store. One that goes away meanwhile was in no upload of the snapshot.
 void copy_files(storage::Store& store, const fs::path& folder, BackupSummary& summary) {
   constexpr std::uint64_t piece = 4 << 20;
   std::vector<storage::ObjectInfo> objects;
@@ -268,13 +269,20 @@ BackupSummary back_up(const Config& config, const std::string& owner_url, const 
   const fs::path target = fs::absolute(folder).lexically_normal();
   Partial partial(target.has_filename() ? target : target.parent_path());
   BackupSummary summary;
-  // Before the snapshot: what happens meanwhile may or may not be in it.
+  // Both before the snapshot: what happens meanwhile may or may not be in it.
   summary.made_at = to_string(now());
+  db::SharedLock files_stay(owner_url, uploads::backup_lock);
   db::DumpContents contents = db::take_dump(owner_url, tools_of(config), partial.path() / "database");
   summary.rows = std::move(contents.rows);
   summary.schema = contents.schema;
   fs::create_directory(partial.path() / "files");
   copy_files(*storage::make_store(config), partial.path() / "files", summary);
+  try {
+    files_stay.release();
+  } catch (const db::SessionError& error) {
+    throw BackupError("the database ended the session that kept the files of removed pictures (" +
+                      std::string(error.what()) + "): run it again");
+  }
   std::string sums;
   std::set<fs::path> folders;
   for (const std::string& name : files_in(partial.path())) {

@@ -1,11 +1,11 @@
 // `hourz backup` and `hourz restore`: the database and the files, consistent with each other, while the service runs.
 //
 // A backup is a folder: `database/` (pg_dump's directory format, from one snapshot), `files/` (the store's objects,
-// copied after the snapshot was taken, so that each row of the dump finds its file), `SHA256SUMS` over both, and
-// `manifest.json`, written last. It appears under its name whole and synced to the disk, or not at all. Restoring
-// checks every sum before it touches anything, loads the dump in one transaction, applies what the schema lacks, and
-// compares the rows with the manifest; the ledger's audit, and whether each upload has its files, is its caller's.
-// Secrets are not in a backup.
+// copied after the snapshot was taken, while a lock keeps those of removed pictures, so that each row of the dump finds
+// its file), `SHA256SUMS` over both, and `manifest.json`, written last. It appears under its name whole and synced to
+// the disk, or not at all. Restoring checks every sum before it touches anything, loads the dump in one transaction,
+// applies what the schema lacks, and compares the rows with the manifest; the ledger's audit, and whether each upload
+// has its files, is its caller's. Secrets are not in a backup.
 #pragma once
 #include <cstdint>
 #include <filesystem>

@@ -56,6 +56,7 @@ House::House(Config settings)
               *store,
               file_work,
               image_work,
+              node,
               derive_key(config, "cursor:uploads"),
               derive_key(config, "file-links"),
               chat::is_side},
@@ -92,6 +93,7 @@ House::House(Config settings)
         admin::add_personal_data, http::add_personal_data}) {
     add(account.personal);
   }
+  account.personal.farewells.emplace_back([this](const Uuid& user) { uploads::forget(uploads, user); });
   gigs.on_moved = [this](db::Executor& db, gigs::Move move) {
     return payments::gig_moved(db, move, config.auto_release_h);
   };

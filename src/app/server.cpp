@@ -93,6 +93,8 @@ struct Server::State {
     jobs->every(std::chrono::minutes(1), "purge", purge);
     jobs->every(std::chrono::minutes(1), "sweep_files",
                 [this](db::Client& database) { return uploads::sweep(house.uploads, database); });
+    jobs->every(std::chrono::seconds(1), "remove_files",
+                [this](db::Client& database) { return uploads::remove_left_over(house.uploads, database); });
     jobs->every(std::chrono::minutes(10), "collect_files",
                 [this](db::Client& database) { return uploads::collect(house.uploads, database); });
     register_gauges();

@@ -144,4 +144,12 @@ int Session::server_version() const { return PQserverVersion(connection_.get());
 std::string Session::database() const { return PQdb(connection_.get()); }
 std::string Session::user() const { return PQuser(connection_.get()); }
 
+SharedLock::SharedLock(const std::string& url, std::int64_t key) : session_(url), key_(std::to_string(key)) {
+  // Hours without a word: probes keep the way open, and end the session of a machine that is gone.
+  session_.execute("SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6");
+  session_.execute("SELECT pg_advisory_lock_shared($1)", {key_});
+}
+
+void SharedLock::release() { session_.execute("SELECT pg_advisory_unlock_shared($1)", {key_}); }
+
 }  // namespace hourz::db

@@ -3,6 +3,7 @@
 // connection dropped. Values come back as text. Requests are never served over this: that is db::Client's.
 #pragma once
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -51,6 +52,19 @@ class Session {
     void operator()(pg_conn* connection) const;
   };
   std::unique_ptr<pg_conn, Close> connection_;
+};
+
+/// An advisory lock of the database, shared, had by a session of its own for as long as this lives, which may be hours.
+class SharedLock {
+ public:
+  /// Waits up to 30 s for whoever has it alone. Throws SessionError.
+  SharedLock(const std::string& url, std::int64_t key);
+  /// Throws SessionError when it was lost meanwhile.
+  void release();
+
+ private:
+  Session session_;
+  std::string key_;
 };
 
 }  // namespace hourz::db

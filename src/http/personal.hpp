@@ -40,10 +40,14 @@ using Obstacle = std::function<db::Awaitable<std::optional<ErrorCode>>(db::Execu
 /// Makes what the room stores nobody's, in the transaction that deletes the account.
 using Erasure = std::function<db::Awaitable<void>(db::Executor&, Uuid)>;
 
+/// What a server keeps in memory of somebody is forgotten, once the deletion is committed.
+using Farewell = std::function<void(const Uuid&)>;
+
 struct PersonalData {
   std::vector<ExportPart> parts;
   std::vector<Obstacle> obstacles;
   std::vector<Erasure> erasures;
+  std::vector<Farewell> farewells = {};
 };
 
 /// Answers kept for retries go with the account.

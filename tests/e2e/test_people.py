@@ -1,18 +1,22 @@
-"""Z08: people over open sockets: whoever is blocked hears nothing more, on whatever server they are."""
+"""Z08: people over open sockets: whoever is blocked hears nothing more, on whatever server they are. E06: what is left of
+those who go."""
 
+import os
 import time
 
 import pytest
 
 from harness import PASSWORD, Client, Person, Server, gig, run, scratch, slack, wait_for
+from pictures import png, upload
 from sockets import Meeting, Socket, several, upgrade
 
 
 @pytest.fixture(scope="module")
 def second(server):
-    """Another server on the first one's database."""
+    """Another server on the first one's database and pictures."""
     with scratch() as folder:
-        running = Server(f"{folder}/data", secret=server.secret(), **server.database().urls())
+        running = Server(f"{folder}/data", secret=server.secret(), files_directory=f"{server.directory}/files",
+                         **server.database().urls())
         try:
             yield running
         finally:
@@ -191,3 +195,31 @@ def test_a_deleted_persons_sockets_close_and_the_email_is_free(base, second):
         assert mali.get(f"/api/gigs/{meeting.gig}").json["helper"]["name"] == "Deleted user"
         with Person(base, "Somchai again", email=somchai.email) as again:
             assert again.id != somchai.id
+
+
+def test_a_deleted_persons_pictures_are_gone_with_the_answer(server, base, second):
+    with Person(base, "Somchai") as somchai, Person(base, "Mali") as mali, elsewhere(mali, second) as her_client:
+        pictures = {kind: upload(somchai, png(20, 20), category=kind).json for kind in ("profile", "gig", "chat")}
+        posted = somchai.post("/api/gigs", gig(image_urls=[pictures["gig"]["url"]]), 201).json["id"]
+        somchai.call("DELETE", f"/api/gigs/{posted}", status=204)
+        meeting = Meeting(mali, somchai)
+        somchai.post(f"/api/chat/rooms/{meeting.room}/messages", {"image_url": pictures["chat"]["url"]}, 201)
+        for status in ("IN_PROGRESS", "COMPLETED"):
+            mali.put(f"/api/gigs/{meeting.gig}/status", {"status": status})
+        exported = somchai.get("/api/users/me/export").json["data"]["uploads"]
+        assert {one["id"] for one in exported} == {made["id"] for made in pictures.values()}
+        link = mali.get(f"/api/upload/{pictures['chat']['id']}/link").json["url"]
+        targets = [link, *(made[name] for made in pictures.values() for name in ("url", "thumbnail_url"))]
+        for target in targets:  # kept in memory by both from now on
+            mali.get(target)
+            her_client.get(target)
+        somchai.call("DELETE", "/api/users/me", {"password": PASSWORD}, 204)
+        for target in targets:
+            mali.get(target, 404)
+        # Whatever a server does not hear of it asks for again after five seconds.
+        wait_for(lambda: all(her_client.call("GET", target).status == 404 for target in targets), "the other heard of it", slack(4))
+        said = mali.get(f"/api/chat/rooms/{meeting.room}/messages").json["messages"]
+        assert "/files/" not in str(said)
+        ids = {made["id"] for made in pictures.values()}
+        wait_for(lambda: not any(name.removesuffix(".thumb") in ids for _, _, names in os.walk(f"{server.directory}/files/objects")
+                                 for name in names), "the files are gone", slack(20), 0.1)

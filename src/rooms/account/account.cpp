@@ -124,6 +124,9 @@ Awaitable<NoContent> remove_me(Deps& deps, Call& call, OptionalBody<Leave> body)
   }
   co_await auth::end_sessions(deps.auth, call, user, "deleted");
   for (const http::Erasure& erase : deps.personal.erasures) co_await erase(call.db(), user);
+  call.after_commit([&deps, user] {
+    for (const http::Farewell& forget : deps.personal.farewells) forget(user);
+  });
   log::Line(log::Level::info, "user.deleted").with("request_id", call.request_id).with("user_id", to_string(user));
   co_return NoContent{};
 }

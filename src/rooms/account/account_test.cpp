@@ -2,9 +2,11 @@
 // neither open gigs nor money are lost to it.
 #include "rooms/account/account.hpp"
 
+#include <filesystem>
 #include <map>
 #include <set>
 
+#include "core/crypto.hpp"
 #include "harness/harness.hpp"
 
 namespace hourz::harness {
@@ -30,14 +32,34 @@ class Account : public WorldTest {
     return world().sql("SELECT id::text FROM chat_rooms WHERE gig_id = $1::uuid", {gig});
   }
 
+  static Ask uploading(const Person& who, const std::string& category) {
+    // One pixel.
+    static const std::string picture = *from_base64url(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk-M9QDwADhgGAWjR9awAAAABJRU5ErkJggg");
+    const std::string body =
+        "--line\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n" + picture + "\r\n--line--\r\n";
+    return {http::Method::post,
+            "/api/upload/" + category,
+            body,
+            who.token,
+            {{"content-type", "multipart/form-data; boundary=line"}}};
+  }
+  static std::string uploaded(const Person& who, const std::string& category) {
+    const Answer made = world().send(uploading(who, category));
+    EXPECT_EQ(made.status, 201) << made.text;
+    return made.string_at("/url");
+  }
+
   struct Life {
     Person ann, ben;
     std::string gig, room, payment;
+    std::map<std::string, std::string> pictures;  ///< address by category
   };
   /// Ann has something of everything, with her canaries; nothing is open.
   static Life lived() {
-    Life life{world().admin(), world().person("Ben"), {}, {}, {}};
+    Life life{world().admin(), world().person("Ben"), {}, {}, {}, {}};
     const Person& ann = life.ann;
+    for (const char* category : {"profile", "gig", "chat"}) life.pictures[category] = uploaded(ann, category);
     EXPECT_EQ(world()
                   .put("/api/users/me",
                        {{"name", "CANARY-name"},
@@ -64,10 +86,13 @@ class Account : public WorldTest {
                         {{"title", "CANARY-title"},
                          {"description", "CANARY-description"},
                          {"address_text", "CANARY-address"},
-                         {"latitude", 13.7554321}});
+                         {"latitude", 13.7554321},
+                         {"image_urls", json::array{life.pictures["gig"]}}});
     life.room = room_of(life.gig);
     const json::object said{{"content", "CANARY-message"}, {"client_id", to_string(make_uuid())}};
     EXPECT_EQ(world().post("/api/chat/rooms/" + life.room + "/messages", said, ann.token).status, 201);
+    const json::object shown{{"image_url", life.pictures["chat"]}};
+    EXPECT_EQ(world().post("/api/chat/rooms/" + life.room + "/messages", shown, ann.token).status, 201);
     EXPECT_EQ(world()
                   .post("/api/chat/rooms/" + life.room + "/messages", {{"content", "OTHER-message"}}, life.ben.token)
                   .status,
@@ -173,9 +198,9 @@ TEST_F(Account, TheExportHasEverythingAndNobodyElsesSecrets) {
     EXPECT_EQ(all.text.find(secret), std::string::npos) << secret;
   }
   for (const auto& part : world().house().account.personal.parts) {
-    // Pictures are the uploads room's to make.
-    EXPECT_TRUE(part.name == "uploads" || !all.at("/data/" + std::string(part.name)).as_array().empty()) << part.name;
+    EXPECT_FALSE(all.at("/data/" + std::string(part.name)).as_array().empty()) << part.name;
   }
+  for (const auto& [category, url] : life.pictures) EXPECT_NE(all.text.find(url.substr(7)), std::string::npos) << url;
   EXPECT_EQ(all.number_at("/data/transactions/0/amount"), 350.5);
   EXPECT_EQ(all.string_at("/data/profile/0/created_at").back(), 'Z');
   // What another has is their own.
@@ -285,6 +310,71 @@ TEST_F(Account, ADeletedAccountIsNobodys) {
   ASSERT_EQ(again.status, 201) << again.text;
   EXPECT_NE(again.string_at("/id"), to_string(life.ann.id));
   EXPECT_EQ(world().post("/api/auth/login", anew).status, 200);
+}
+
+/// E06.
+TEST_F(Account, PicturesGoWithTheAnswer) {
+  world_ = std::make_unique<World>();
+  world().admin();
+  const Life life = lived();
+  const std::string bens = uploaded(life.ben, "gig"), unused = uploaded(life.ann, "chat");
+  const Answer link = world().get("/api/upload/" + life.pictures.at("chat").substr(7) + "/link", life.ben.token);
+  std::vector<std::string> targets{link.string_at("/url"), link.string_at("/thumbnail_url"), unused};
+  for (const auto& [category, url] : life.pictures) targets.insert(targets.end(), {url, url + "/thumb"});
+  // In memory too, as far as they are kept there.
+  for (const std::string& target : targets) {
+    EXPECT_EQ(world().get(target, target == unused ? life.ann.token : life.ben.token).status, 200) << target;
+  }
+  ASSERT_EQ(leave(life.ann).status, 204);
+  for (const std::string& target : targets) {
+    EXPECT_EQ(world().get(target, life.ben.token).status, 404) << target;
+    EXPECT_EQ(world().get(target).status, 404) << target;
+  }
+  EXPECT_EQ(world().get("/api/upload/" + unused.substr(7) + "/link", life.ben.token).status, 404);
+  EXPECT_EQ(world().get(bens).status, 200);
+  // Nothing points at them either.
+  const Answer messages = world().get("/api/chat/rooms/" + life.room + "/messages", life.ben.token);
+  EXPECT_EQ(messages.text.find("/files/"), std::string::npos) << messages.text;
+  EXPECT_EQ(world().get("/api/gigs/" + life.gig, life.ben.token).text.find("/files/"), std::string::npos);
+  EXPECT_EQ(world().sql("SELECT string_agg(DISTINCT owner_id::text, ' ') FROM uploads"), to_string(life.ben.id));
+  EXPECT_EQ(world().sql("SELECT string_agg(user_id::text, ' ') FROM upload_sums"), to_string(life.ben.id));
+  EXPECT_EQ(world().sql("SELECT count(*) FROM upload_uses"), "0");
+
+  const auto files = [] {
+    std::set<std::string> names;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(world().files() / "objects")) {
+      if (entry.is_regular_file()) names.insert(entry.path().filename().string());
+    }
+    return names;
+  };
+  EXPECT_EQ(files().size(), 10U);
+  world().wait(uploads::remove_left_over(world().house().uploads, world().desk().database));
+  EXPECT_EQ(files(), (std::set<std::string>{bens.substr(7), bens.substr(7) + ".thumb"}));
+  EXPECT_EQ(world().sql("SELECT count(*) FROM removed_files"), "0");
+}
+
+TEST_F(Account, UploadingAgainstDeletingLeavesNoPicture) {
+  int taken = 0, late = 0;
+  for (int round = 0; round < 30; ++round) {
+    const Person ann = world().person("Ann");
+    if (round % 3 == 0) uploaded(ann, "profile");
+    const auto answers = world().send_all({uploading(ann, "profile"),
+                                           uploading(ann, "gig"),
+                                           {http::Method::del, "/api/users/me", {}, ann.token},
+                                           uploading(ann, "profile")});
+    EXPECT_EQ(answers[2].status, 204) << answers[2].text;
+    for (const std::size_t at : {0, 1, 3}) {
+      const Answer& answer = answers[at];
+      if (answer.status != 201) EXPECT_EQ(answer.code(), "session_ended") << answer.text;
+      (answer.status == 201 ? taken : late) += 1;
+    }
+    EXPECT_EQ(world().sql("SELECT count(*) FROM uploads WHERE owner_id = $1::uuid", {to_string(ann.id)}), "0");
+    EXPECT_EQ(world().sql("SELECT count(*) FROM upload_sums WHERE user_id = $1::uuid", {to_string(ann.id)}), "0");
+    EXPECT_EQ(
+        world().sql("SELECT count(*) FROM users WHERE id = $1::uuid AND photo_url IS NOT NULL", {to_string(ann.id)}),
+        "0");
+  }
+  EXPECT_GT(late, 0);
 }
 
 TEST_F(Account, OnlyItsOwnerDeletesAnAccount) {

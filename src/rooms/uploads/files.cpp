@@ -189,6 +189,7 @@ Awaitable<std::string> read_all(Deps& deps, std::string key, std::uint64_t size)
 }
 
 Awaitable<Response> serve(Deps& deps, Call& call, Uuid id, Variant variant, bool has_link) {
+  const std::uint64_t removals = deps.shelf->removals();
   std::shared_ptr<const Shelved> shelved = deps.shelf->find(id, variant);
   if (shelved && std::chrono::steady_clock::now() - shelved->checked < Shelf::trusted_for) {
     co_return answer_with(call, std::move(shelved), true);
@@ -201,7 +202,7 @@ Awaitable<Response> serve(Deps& deps, Call& call, Uuid id, Variant variant, bool
     refused.emplace(std::move(problem));
   }
   if (refused) {
-    if (refused->code == ErrorCode::not_found) deps.shelf->remove(id);
+    if (shelved && refused->code == ErrorCode::not_found) deps.shelf->remove(id);
     throw std::move(*refused);
   }
   const bool is_public = row->category != Category::CHAT;
@@ -222,6 +223,7 @@ Awaitable<Response> serve(Deps& deps, Call& call, Uuid id, Variant variant, bool
   }
   auto item = std::make_shared<Shelved>();
   item->id = id;
+  item->owner_id = row->owner_id;
   item->variant = variant;
   item->content_type = std::move(row->content_type);
   item->etag = etag;
@@ -231,7 +233,7 @@ Awaitable<Response> serve(Deps& deps, Call& call, Uuid id, Variant variant, bool
   } else {
     item->bytes = co_await read_all(deps, key_of(id, variant), size);
   }
-  if (is_public) deps.shelf->put(item);
+  if (is_public) deps.shelf->put(item, removals);
   co_return answer_with(call, std::move(item), is_public);
 }
 
@@ -315,7 +317,6 @@ std::optional<Uuid> id_in_key(std::string_view key) {
 }
 
 void remove_files(Deps& deps, std::vector<Uuid> ids) {
-  for (const Uuid& id : ids) deps.shelf->remove(id);
   deps.file_work.post([&store = deps.store, ids = std::move(ids)] {
     for (const Uuid& id : ids) {
       try {
@@ -325,6 +326,28 @@ void remove_files(Deps& deps, std::vector<Uuid> ids) {
         log::Line(log::Level::warn, "file.not_removed").with("upload_id", to_string(id)).with("cause", error.what());
       }
     }
+  });
+}
+
+void forget_one(Deps& deps, const Uuid& id) {
+  deps.shelf->remove(id);
+  deps.node.say("picture.removed", R"({"id":")" + to_string(id) + "\"}");
+}
+
+void forget(Deps& deps, const Uuid& owner_id) {
+  deps.shelf->remove_all_of(owner_id);
+  deps.node.say("picture.removed", R"({"owner_id":")" + to_string(owner_id) + "\"}");
+}
+
+void install_forgetting(Deps& deps) {
+  deps.node.on_said("picture.removed", [shelf = deps.shelf](const Uuid&, const boost::json::value& said) {
+    const auto named = [&said](const char* name) {
+      const auto* text = said.as_object().if_contains(name);
+      return text == nullptr ? std::nullopt : parse_uuid(std::string_view(text->as_string()));
+    };
+    if (const auto id = named("id")) shelf->remove(*id);
+    if (const auto owner_id = named("owner_id")) shelf->remove_all_of(*owner_id);
+    return realtime::Spread();
   });
 }
 
@@ -356,8 +379,14 @@ void Shelf::drop(Items::iterator item) {
   items_.erase(item);
 }
 
-void Shelf::put(std::shared_ptr<const Shelved> item) {
+std::uint64_t Shelf::removals() {
   const std::lock_guard lock(mutex_);
+  return removals_;
+}
+
+void Shelf::put(std::shared_ptr<const Shelved> item, std::uint64_t removals_before) {
+  const std::lock_guard lock(mutex_);
+  if (removals_ != removals_before) return;
   if (const auto place = places_.find({item->id, item->variant}); place != places_.end()) drop(place->second);
   bytes_ += item->bytes.size();
   items_.push_front(item);
@@ -365,8 +394,19 @@ void Shelf::put(std::shared_ptr<const Shelved> item) {
   while (bytes_ > most_bytes) drop(std::prev(items_.end()));
 }
 
+void Shelf::remove_all_of(const Uuid& owner_id) {
+  const std::lock_guard lock(mutex_);
+  ++removals_;
+  for (auto item = items_.begin(); item != items_.end();) {
+    const auto next = std::next(item);
+    if ((*item)->owner_id == owner_id) drop(item);
+    item = next;
+  }
+}
+
 void Shelf::remove(const Uuid& id) {
   const std::lock_guard lock(mutex_);
+  ++removals_;
   for (const Variant variant : {Variant::picture, Variant::thumbnail}) {
     if (const auto place = places_.find({id, variant}); place != places_.end()) drop(place->second);
   }

@@ -2,8 +2,8 @@
 // pictures in memory, and serving.
 //
 // The shelf is one for all shards and guarded by a mutex that is held for a look-up alone: a picture in memory twice
-// would halve what fits. What lies on it is asked of the database again after five seconds, so a removal on another
-// server is seen within that.
+// would halve what fits. Servers tell each other what was removed; whatever they fail to hear, what lies on it is asked
+// of the database again after five seconds.
 #pragma once
 #include <chrono>
 #include <filesystem>
@@ -23,8 +23,13 @@ std::string key_of(const Uuid& id, Variant variant);
 /// The id in a key; nothing when it is none of this room's.
 std::optional<Uuid> id_in_key(std::string_view key);
 
-/// Removes both files of each on the pool; what fails is left to the sweep.
+/// Removes both files of each, which never had a row, on the pool; what fails is left to the sweep.
 void remove_files(Deps& deps, std::vector<Uuid> ids);
+
+/// No server shows this one from memory any more: see forget().
+void forget_one(Deps& deps, const Uuid& id);
+/// Before the node starts: does what other servers' forget() asks for.
+void install_forgetting(Deps& deps);
 
 /// The row, if nothing refers to it; 1 when it is gone.
 Awaitable<std::int64_t> remove_row(db::Executor& db, Uuid id, Uuid owner_id);
@@ -34,7 +39,7 @@ Problem to_problem(const storage::Error& error);
 
 /// What is served: bytes, and the fields that go with them.
 struct Shelved {
-  Uuid id;
+  Uuid id, owner_id;
   Variant variant;
   std::string bytes;
   std::string content_type;
@@ -49,8 +54,12 @@ class Shelf {
   static constexpr std::chrono::seconds trusted_for{5};
 
   std::shared_ptr<const Shelved> find(const Uuid& id, Variant variant);
-  void put(std::shared_ptr<const Shelved> item);
+  /// How often something was removed: asked before the database is, and given to put().
+  std::uint64_t removals();
+  /// Nothing when something was removed since: it may have been this.
+  void put(std::shared_ptr<const Shelved> item, std::uint64_t removals_before);
   void remove(const Uuid& id);
+  void remove_all_of(const Uuid& owner_id);
 
  private:
   struct Key {
@@ -70,6 +79,7 @@ class Shelf {
   Items items_;  ///< the last used first
   std::unordered_map<Key, Items::iterator, Hash> places_;
   std::size_t bytes_ = 0;
+  std::uint64_t removals_ = 0;
 };
 
 /// The folder of incoming files. Blocks: for a worker pool.
@@ -84,7 +94,7 @@ class Folder {
   /// When this process began: what is older was under way in none of its requests.
   std::chrono::system_clock::time_point began() const { return began_; }
 
-  std::chrono::steady_clock::time_point next_sweep{};  ///< of the jobs' thread
+  std::chrono::steady_clock::time_point next_sweep{}, next_removal{};  ///< of the jobs' thread
 
  private:
   std::filesystem::path path_;

@@ -1,4 +1,5 @@
-// Rows and files held together: what a crash left is swept after the start, what nothing refers to is collected.
+// Rows and files held together: what a crash left is swept after the start, what nothing refers to is collected, and
+// the files of rows that are gone follow them.
 #include <fcntl.h>
 #include <sodium.h>
 #include <sys/file.h>
@@ -43,10 +44,13 @@ const db::Query<CheckedRow, Uuid> select_checked{sql::check};
 const db::Query<Uuid> collect_unused{sql::collect};
 const db::Query<db::Nothing> mend_unused{sql::mend};
 const db::Query<Uuid, std::vector<Uuid>> select_known{sql::known};
+const db::Query<Uuid, std::int64_t> select_removable{sql::removable};
+const db::Query<db::Nothing, std::vector<Uuid>> note_removed{sql::files_removed};
 const db::Query<SomeRow, SomeParameters> select_some{sql::some};
 
 constexpr std::size_t bite = 1000;
 constexpr auto sweep_every = std::chrono::hours(24);
+constexpr auto remove_again_after = std::chrono::minutes(1);
 constexpr auto grace = std::chrono::hours(1);  ///< for what another server may have under way
 /// A file's time may lie this much before that of the clock: the kernel's moves by ticks.
 constexpr auto tick = std::chrono::milliseconds(50);
@@ -142,6 +146,28 @@ bool has_hash(storage::Store& store, const std::string& key, std::int64_t size, 
   return to_hex(as_text(sum)) == sha256;
 }
 
+struct Removal {
+  std::vector<Uuid> done;
+  std::int64_t failed = 0;
+  std::string cause;  ///< of the first
+};
+
+/// Both files of each. One that fails stands in nobody's way; a store that does nothing is not asked for all of them.
+Removal remove_from(storage::Store& store, const std::vector<Uuid>& ids) {
+  Removal removal;
+  for (const Uuid& id : ids) {
+    try {
+      store.remove(key_of(id, Variant::picture));
+      store.remove(key_of(id, Variant::thumbnail));
+      removal.done.push_back(id);
+    } catch (const storage::Error& error) {
+      if (++removal.failed == 1) removal.cause = error.what();
+      if (removal.failed == 3) break;
+    }
+  }
+  return removal;
+}
+
 enum class Found { whole, missing, damaged };
 
 Found look_at(storage::Store& store, const CheckedRow& row) {
@@ -208,14 +234,32 @@ Awaitable<void> sweep(Deps& deps, db::Client& database) {
 Awaitable<void> collect(Deps& deps, db::Client& database) {
   for (;;) {
     const auto transaction = database.begin();
-    std::vector<Uuid> gone = co_await db::all(*transaction, collect_unused);
+    const std::vector<Uuid> gone = co_await db::all(*transaction, collect_unused);
     co_await transaction->commit();
     if (gone.empty()) break;
-    remove_files(deps, std::move(gone));
+    for (const Uuid& id : gone) deps.shelf->remove(id);
   }
   const auto transaction = database.begin();
   co_await db::run(*transaction, mend_unused);
   co_await transaction->commit();
+}
+
+Awaitable<void> remove_left_over(Deps& deps, db::Client& database) {
+  if (std::chrono::steady_clock::now() < deps.folder->next_removal) co_return;
+  for (;;) {
+    const std::vector<Uuid> ids = co_await db::all(database.reads(), select_removable, backup_lock);
+    if (ids.empty()) co_return;
+    Removal removal = co_await deps.file_work.run([&deps, &ids] { return remove_from(deps.store, ids); });
+    if (!removal.done.empty()) {
+      const auto transaction = database.begin();
+      co_await db::run(*transaction, note_removed, std::move(removal.done));
+      co_await transaction->commit();
+    }
+    if (removal.failed == 0) continue;
+    log::Line(log::Level::warn, "file.not_removed").with("uploads", removal.failed).with("cause", removal.cause);
+    deps.folder->next_removal = std::chrono::steady_clock::now() + remove_again_after;
+    co_return;
+  }
 }
 
 }  // namespace hourz::uploads

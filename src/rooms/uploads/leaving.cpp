@@ -1,4 +1,4 @@
-// What the end of an account means for its pictures: they are collected at once.
+// What the end of an account means for its pictures: rows and sums go with it, the files right after.
 #include "rooms/uploads/uploads.hpp"
 #include "uploads_sql.hpp"
 
@@ -6,12 +6,12 @@ namespace hourz::uploads {
 namespace {
 
 const http::ExportQuery export_files{sql::export_files};
-const db::Query<db::Nothing, Uuid> erase_uses{sql::erase_uses};
 const db::Query<db::Nothing, Uuid> erase_all{sql::erase};
+const db::Query<db::Nothing, Uuid> erase_sums{sql::erase_sums};
 
 Awaitable<void> erase(db::Executor& db, Uuid user) {
-  co_await db::run(db, erase_uses, user);
   co_await db::run(db, erase_all, user);
+  co_await db::run(db, erase_sums, user);
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ namespace {
 namespace fs = std::filesystem;
 namespace json = boost::json;
 
-constexpr std::chrono::seconds longest{30};
+constexpr std::chrono::seconds longest{120};
+constexpr rlim_t processor_s = 30;
 
 // What the child says: an object with `made`, `problem` or `cause`.
 
@@ -103,7 +104,7 @@ MadePicture make_picture_apart(const fs::path& source, const fs::path& picture, 
 }
 
 void make_picture_and_exit(const std::vector<std::string>& paths) {
-  const rlimit time{longest.count(), longest.count()};
+  const rlimit time{processor_s, processor_s};
   setrlimit(RLIMIT_CPU, &time);
   const rlimit none{0, 0};
   setrlimit(RLIMIT_CORE, &none);

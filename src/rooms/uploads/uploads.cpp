@@ -207,7 +207,11 @@ Awaitable<File> insert(Deps& deps, Call& call, Workpiece& piece, Category catego
              deps.config.upload_quota_files,
              deps.config.upload_quota_mb * 1024 * 1024};
   auto shown = co_await db::maybe(call.db(), insert_upload, std::move(row));
-  if (!shown) throw over_quota();
+  if (!shown) {
+    // A first picture always fits: whoever has no sums and gets none deleted the account while this one came.
+    const auto sums = co_await db::maybe(call.db(), select_sums, call.user());
+    throw sums ? over_quota() : Problem(ErrorCode::session_ended);
+  }
   if (category == Category::PROFILE) {
     co_await use(call.db(), {call.user(), category, call.user(), {piece.id}});
     co_await release(call.db(), call.user(), {piece.id});
@@ -350,7 +354,7 @@ Awaitable<NoContent> delete_one(Deps& deps, Call& call, Path<UploadPath> path) {
     const bool is_there = co_await db::one(call.db(), select_owned, Owned{path->id, call.user()});
     throw Problem(is_there ? ErrorCode::upload_in_use : ErrorCode::not_found);
   }
-  call.after_commit([&deps, id = path->id] { remove_files(deps, {id}); });
+  call.after_commit([&deps, id = path->id] { forget_one(deps, id); });
   co_return NoContent{};
 }
 
@@ -387,6 +391,7 @@ void install(http::Router& router, Deps& deps) {
   router.add(list_mine, get_mine, deps);
   router.add(remove_upload, delete_one, deps);
   install_files(router, deps);
+  install_forgetting(deps);
 }
 
 }  // namespace hourz::uploads

@@ -1,10 +1,10 @@
 // Uploads: pictures that people put here, made anew, kept in a store and served.
 //
-// Owns `uploads`, `upload_uses` and `upload_sums`, and the files in the store. Promises that a row and its files are
-// one unit whatever crashes, that nobody keeps more than the quota, that a chat picture is seen by the sides of its
-// rooms alone, and that what nothing refers to is gone after a day. What refers to a picture (a profile, a gig, a
-// message) says so through use() and release(), in its own transaction; what a participant is, is the chat room's to
-// say.
+// Owns `uploads`, `upload_uses`, `upload_sums` and `removed_files`, and the files in the store. Promises that a row and
+// its files are one unit whatever crashes, that nobody keeps more than the quota, that a chat picture is seen by the
+// sides of its rooms alone, that what nothing refers to is gone after a day, and that a backup finds both files of
+// every row it sees. What refers to a picture (a profile, a gig, a message) says so through use() and release(), in its
+// own transaction; what a participant is, is the chat room's to say.
 #pragma once
 #include <chrono>
 #include <functional>
@@ -17,6 +17,7 @@
 #include "core/worker_pool.hpp"
 #include "http/personal.hpp"
 #include "http/router.hpp"
+#include "realtime/node.hpp"
 #include "storage/storage.hpp"
 
 namespace hourz::uploads {
@@ -52,6 +53,7 @@ struct Deps {
   storage::Store& store;
   WorkerPool& file_work;
   WorkerPool& image_work;
+  realtime::Node& node;
   std::string cursor_key;
   std::string link_key;
   /// Whether somebody is a side of one of these chat rooms (the chat room's).
@@ -89,6 +91,17 @@ Awaitable<void> release(db::Executor& db, Uuid subject_id, std::vector<Uuid> kep
 Awaitable<void> sweep(Deps& deps, db::Client& database);
 /// Uploads that nothing has referred to for a day.
 Awaitable<void> collect(Deps& deps, db::Client& database);
+/// The files of uploads whose rows are gone, whoever deleted them: unless a backup runs. What the store does not do is
+/// tried again after a minute.
+Awaitable<void> remove_left_over(Deps& deps, db::Client& database);
+
+/// Of an account that was deleted, once that is committed: no server shows a picture of it from memory any more; this
+/// one from now on, others as soon as they hear of it, or after five seconds.
+void forget(Deps& deps, const Uuid& owner_id);
+
+/// An advisory lock of the database. Whoever holds it, shared, from before a snapshot is taken, finds the files of all
+/// uploads in that snapshot until they let go.
+constexpr std::int64_t backup_lock = 20261123002;
 
 /// Every upload's row held against its two files, as a command does after a restore.
 struct FilesCheck {

@@ -10,7 +10,7 @@ SELECT files, bytes FROM upload_sums WHERE user_id = :user_id
 
 -- name: uploads.add
 -- The sums' row is where uploads of one person take turns, so what fits is decided once for each. No row: it does not, or
--- the account was suspended or deleted while the picture was made.
+-- the account was suspended or deleted while the picture was made: its lock is taken first, as whoever deletes one does.
 WITH owner AS (SELECT id FROM users WHERE id = :owner_id AND suspended_at IS NULL FOR KEY SHARE),
 fits AS (
   INSERT INTO upload_sums AS s (user_id, files, bytes)
@@ -33,7 +33,8 @@ ORDER BY u.id DESC LIMIT :page
 -- name: uploads.remove
 -- Only what nothing refers to: the time is looked at again once the row's lock is had, and a reference just made sets it.
 WITH gone AS (DELETE FROM uploads u WHERE u.id = :id AND u.owner_id = :owner_id AND @unused@
-              RETURNING u.owner_id, u.size + u.thumbnail_size AS bytes)
+              RETURNING u.id, u.owner_id, u.size + u.thumbnail_size AS bytes),
+left_over AS (INSERT INTO removed_files (upload_id) SELECT id FROM gone)
 UPDATE upload_sums s SET files = s.files - 1, bytes = s.bytes - gone.bytes FROM gone WHERE s.user_id = gone.owner_id
 
 -- name: uploads.is_owned
@@ -73,15 +74,27 @@ WITH gone AS (
     SELECT u.id FROM uploads u WHERE u.unused_since < now() - interval '24 hours' AND @unused@
     LIMIT 100 FOR UPDATE OF u SKIP LOCKED)
   RETURNING id, owner_id, size + thumbnail_size AS bytes),
+left_over AS (INSERT INTO removed_files (upload_id) SELECT id FROM gone),
 back AS (
   UPDATE upload_sums s SET files = s.files - g.files, bytes = s.bytes - g.bytes
   FROM (SELECT owner_id, count(*) AS files, sum(bytes)::bigint AS bytes FROM gone GROUP BY owner_id) g
   WHERE s.user_id = g.owner_id)
 SELECT id FROM gone
 
+-- name: uploads.removable
+-- Whose files are to be removed: none while a backup runs, which holds this lock, shared, since before its snapshot. The
+-- rows seen here were committed before the lock was asked for, so a backup that gets it later has their uploads no more:
+-- to have had it for this statement is enough.
+SELECT upload_id FROM removed_files WHERE (SELECT pg_try_advisory_xact_lock(:backup_lock::bigint)) LIMIT 50
+
+-- name: uploads.files_removed
+-- Nothing of them is left.
+DELETE FROM removed_files WHERE upload_id = ANY (:ids)
+
 -- name: uploads.known
--- Which of these files have a row.
+-- Which of these files have a row, or wait to be removed.
 SELECT id FROM uploads WHERE id = ANY (:ids)
+UNION ALL SELECT upload_id FROM removed_files WHERE upload_id = ANY (:ids)
 
 -- name: uploads.some
 -- A page of all rows that are older than what may be under way, to be held against the files.
@@ -99,10 +112,11 @@ SELECT u.id::text AS key, json_build_object(
   'size', u.size, 'sha256', u.sha256, 'created_at', wire_time(u.created_at))::text AS item
 FROM uploads u WHERE u.owner_id = :user AND (:after = '' OR u.id > nullif(:after, '')::uuid) ORDER BY u.id LIMIT :page
 
--- name: uploads.erase_uses
--- Whatever showed a picture of somebody who is gone shows it no more.
-DELETE FROM upload_uses WHERE upload_id IN (SELECT id FROM uploads WHERE owner_id = :owner_id)
-
 -- name: uploads.erase
--- Left to the next collection, which takes the files with the rows.
-UPDATE uploads SET unused_since = now() - interval '25 hours' WHERE owner_id = :owner_id
+-- All that somebody keeps here, and what showed it, while users.hold_account holds the account.
+WITH gone AS (DELETE FROM uploads WHERE owner_id = :owner_id RETURNING id)
+INSERT INTO removed_files (upload_id) SELECT id FROM gone
+
+-- name: uploads.erase_sums
+-- After the uploads: everybody locks these rows in this order.
+DELETE FROM upload_sums WHERE user_id = :owner_id

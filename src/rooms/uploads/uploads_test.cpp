@@ -9,6 +9,7 @@
 
 #include "core/crypto.hpp"
 #include "harness/harness.hpp"
+#include "rooms/uploads/files.hpp"
 #include "rooms/uploads/images.hpp"
 
 namespace hourz::harness {
@@ -94,6 +95,14 @@ class Uploads : public WorldTest {
     return problem;
   }
   static std::string id_of(const std::string& url) { return url.substr(7); }
+  static fs::path path_of(const std::string& id, World& where = world()) {
+    return where.files() / "objects" / "pictures" / id.substr(34) / id;
+  }
+  static void remove_left_over(World& where = world()) {
+    where.wait(uploads::remove_left_over(where.house().uploads, where.desk().database));
+  }
+  /// Whose files are to be removed.
+  static std::string left_over(World& where = world()) { return where.sql("SELECT count(*) FROM removed_files"); }
 };
 
 /// U03, U04.
@@ -303,8 +312,100 @@ TEST_F(Uploads, ListsAndRemovesOnesOwn) {
   EXPECT_EQ(world().del("/api/upload/" + id_of(urls[0]), someone.token).status, 404);
   EXPECT_EQ(world().get(urls[0]).status, 404);
   EXPECT_EQ(world().sql(sums, {to_string(someone.id)}), world().sql(counted, {to_string(someone.id)}));
-  settle();
+  remove_left_over();
   for (const std::string& file : files()) EXPECT_EQ(file.find(id_of(urls[0])), std::string::npos) << file;
+}
+
+/// D04.
+TEST_F(Uploads, KeepTheirFilesWhileABackupRuns) {
+  World own;
+  const Person someone = own.person();
+  const auto made = [&] { return id_of(upload(someone, picture("png"), "gig", own).string_at("/url")); };
+  const std::string removed = made(), collected = made(), kept = made();
+  const std::string lock = "SELECT pg_advisory_lock_shared(" + std::to_string(uploads::backup_lock) + ")";
+  std::optional<db::Session> backup(own.owner_url()), another(own.owner_url());
+  backup->execute(lock);
+  another->execute(lock);
+
+  EXPECT_EQ(own.get("/files/" + removed).status, 200);
+  ASSERT_EQ(own.del("/api/upload/" + removed, someone.token).status, 204);
+  EXPECT_EQ(own.get("/files/" + removed).status, 404);
+  EXPECT_EQ(own.del("/api/upload/" + removed, someone.token).status, 404);
+  own.sql("UPDATE uploads SET unused_since = now() - interval '25 hours' WHERE id = $1::uuid", {collected});
+  own.wait(uploads::collect(own.house().uploads, own.desk().database));
+  EXPECT_EQ(own.get("/files/" + collected).status, 404);
+  remove_left_over(own);
+  // Nor does the sweep take them for leftovers of a crash.
+  for (const std::string& file : files(own)) {
+    fs::last_write_time(file, fs::file_time_type::clock::now() - std::chrono::hours(2));
+  }
+  own.restart();
+  own.wait(uploads::sweep(own.house().uploads, own.desk().database));
+  backup.reset();
+  remove_left_over(own);
+  settle(own);
+  EXPECT_EQ(files(own).size(), 6U);
+  EXPECT_EQ(left_over(own), "2");
+
+  another.reset();
+  EXPECT_TRUE(own.until([&] {
+    remove_left_over(own);
+    return left_over(own) == "0";
+  }));
+  EXPECT_EQ(files(own).size(), 2U);
+  EXPECT_TRUE(fs::exists(path_of(kept, own)));
+}
+
+TEST_F(Uploads, AFileThatCannotBeRemovedStandsInNobodysWay) {
+  World own;
+  const Person someone = own.person();
+  std::vector<std::string> ids;
+  for (int i = 0; i < 60; ++i)
+    ids.push_back(id_of(upload(someone, picture("png", 4, 4), "gig", own).string_at("/url")));
+  fs::remove(path_of(ids[0], own));
+  fs::create_directory(path_of(ids[0], own));
+  for (const std::string& id : ids) ASSERT_EQ(own.del("/api/upload/" + id, someone.token).status, 204);
+  remove_left_over(own);
+  const int left = std::stoi(left_over(own));
+  EXPECT_GE(left, 1);
+  EXPECT_LE(left, 11);
+  remove_left_over(own);
+  EXPECT_EQ(left_over(own), std::to_string(left)) << "not again at once";
+  own.restart();
+  remove_left_over(own);
+  EXPECT_EQ(left_over(own), "1");
+  fs::remove(path_of(ids[0], own));
+  own.restart();
+  remove_left_over(own);
+  EXPECT_EQ(left_over(own), "0");
+  EXPECT_EQ(files(own).size(), 0U);
+}
+
+TEST_F(Uploads, NothingRemovedComesBackToTheShelf) {
+  uploads::Shelf shelf;
+  const Uuid owner = make_uuid(), other = make_uuid();
+  const auto item = [](const Uuid& of) {
+    uploads::Shelved made{};
+    made.id = make_uuid();
+    made.owner_id = of;
+    made.variant = uploads::Variant::picture;
+    made.bytes = "x";
+    return std::make_shared<const uploads::Shelved>(made);
+  };
+  const auto is_there = [&](const auto& one) { return shelf.find(one->id, one->variant) != nullptr; };
+  const auto first = item(owner), second = item(owner), third = item(other), late = item(owner);
+  const std::uint64_t before = shelf.removals();
+  for (const auto& one : {first, second, third}) shelf.put(one, before);
+  shelf.remove(first->id);
+  EXPECT_FALSE(is_there(first));
+  EXPECT_TRUE(is_there(second));
+  shelf.put(first, before);
+  EXPECT_FALSE(is_there(first)) << "it was looked up before it was removed";
+  shelf.remove_all_of(owner);
+  EXPECT_FALSE(is_there(second));
+  EXPECT_TRUE(is_there(third));
+  shelf.put(late, shelf.removals());
+  EXPECT_TRUE(is_there(late));
 }
 
 TEST_F(Uploads, KeepAQuotaThatHoldsHoweverManyComeAtOnce) {
@@ -438,7 +539,11 @@ TEST_F(Uploads, AreSweptAndCollected) {
   own.sql("UPDATE uploads SET unused_since = now() - interval '25 hours' WHERE id = ANY ($1::uuid[])",
           {"{" + old + "}"});
   own.wait(uploads::collect(own.house().uploads, own.desk().database));
-  settle(own);
+  EXPECT_EQ(left_over(own), "1");
+  // The server was killed right after the commit, for all that its files show.
+  own.restart();
+  remove_left_over(own);
+  EXPECT_EQ(left_over(own), "0");
   EXPECT_EQ(own.sql("SELECT count(*) FROM uploads"), "3");
   EXPECT_EQ(own.sql("SELECT files::text FROM upload_sums"), "3");
   EXPECT_EQ(files(own).size(), 6U);
@@ -450,11 +555,10 @@ TEST_F(Uploads, AreSweptAndCollected) {
   EXPECT_EQ(checked(), "3 0 0");
 
   // What two crashes would leave: a file without a row, half a file, a row without its file.
-  const auto path_of = [&](const std::string& id) { return own.files() / "objects" / "pictures" / id.substr(34) / id; };
-  fs::remove(path_of(lost));
+  fs::remove(path_of(lost, own));
   const std::string stray = to_string(make_uuid());
-  fs::create_directories(path_of(stray).parent_path());
-  std::ofstream(path_of(stray)) << "x";
+  fs::create_directories(path_of(stray, own).parent_path());
+  std::ofstream(path_of(stray, own)) << "x";
   std::ofstream(own.files() / "incoming" / "half.in") << "x";
   const auto hour_ago = fs::file_time_type::clock::now() - std::chrono::hours(2);
   own.sql("UPDATE uploads SET created_at = now() - interval '2 hours'");
@@ -462,13 +566,13 @@ TEST_F(Uploads, AreSweptAndCollected) {
   own.restart();
   own.wait(uploads::sweep(own.house().uploads, own.desk().database));
   settle(own);
-  EXPECT_FALSE(fs::exists(path_of(stray)));
+  EXPECT_FALSE(fs::exists(path_of(stray, own)));
   EXPECT_FALSE(fs::exists(own.files() / "incoming" / "half.in"));
   EXPECT_EQ(own.sql("SELECT count(*) FROM uploads WHERE id = $1::uuid", {lost}), "0");
-  EXPECT_TRUE(fs::exists(path_of(used)));
-  EXPECT_TRUE(fs::exists(path_of(fresh)));
+  EXPECT_TRUE(fs::exists(path_of(used, own)));
+  EXPECT_TRUE(fs::exists(path_of(fresh, own)));
   // One that is in use stays a row: its file may come back.
-  fs::remove(path_of(used));
+  fs::remove(path_of(used, own));
   own.restart();
   own.wait(uploads::sweep(own.house().uploads, own.desk().database));
   EXPECT_EQ(own.sql("SELECT count(*) FROM uploads WHERE id = $1::uuid", {used}), "1");
@@ -476,11 +580,11 @@ TEST_F(Uploads, AreSweptAndCollected) {
   EXPECT_EQ(checked(), "2 1 0");
   // As long as it was, but other bytes; then shorter.
   {
-    std::fstream file(path_of(fresh), std::ios::in | std::ios::out | std::ios::binary);
+    std::fstream file(path_of(fresh, own), std::ios::in | std::ios::out | std::ios::binary);
     file.seekp(10).put('!');
   }
   EXPECT_EQ(checked(), "2 1 1");
-  fs::resize_file(path_of(fresh).string() + ".thumb", 1);
+  fs::resize_file(path_of(fresh, own).string() + ".thumb", 1);
   EXPECT_EQ(checked(), "2 1 1");
 }
 
