@@ -7,11 +7,11 @@ import collections
 import itertools
 import json
 import random
-import threading
 import time
 import uuid
 
 from harness import Client, gig, server_errors
+from loads import Load
 
 
 class Operation:
@@ -27,15 +27,15 @@ class Operation:
 class Writer:
     """One at a time: posts a gig; now and then has its helper accept one of those that are known to stand."""
 
-    def __init__(self, base, seeker, helper, stop, seed, timeout_s=10, rest_s=0):
-        self.base, self.seeker, self.helper, self.stop = base, seeker, helper, stop
+    def __init__(self, base, seeker, helper, over, seed, timeout_s=10, rest_s=0):
+        self.base, self.seeker, self.helper, self.over = base, seeker, helper, over
         self.random, self.timeout_s, self.rest_s = random.Random(seed), timeout_s, rest_s
         self.journal, self.open, self.answered, self.errors = [], [], collections.Counter(), []
         self.client = None
 
     def run(self):
         for n in itertools.count():
-            if self.stop.is_set():
+            if self.over.is_set():
                 break
             if self.open and self.random.random() < 0.4:
                 one = self.open.pop(self.random.randrange(len(self.open)))
@@ -50,9 +50,9 @@ class Writer:
             if operation.outcome == "ok" and operation.kind == "post":
                 self.open.append(operation.gig)
             elif operation.outcome == "info":
-                self.stop.wait(0.02)  # a server that is down refuses at once
+                self.over.wait(0.02)  # a server that is down refuses at once
             if self.rest_s:
-                self.stop.wait(self.random.uniform(0, 2 * self.rest_s))
+                self.over.wait(self.random.uniform(0, 2 * self.rest_s))
 
     def attempt(self, operation):
         operation.began = time.monotonic()
@@ -84,22 +84,15 @@ class Writer:
         operation.seconds = time.monotonic() - operation.began
 
 
-class Journal:
+class Journal(Load):
     def __init__(self, base, pairs, seed=1, timeout_s=10, rest_s=0):
         """`pairs` of (seeker, helper): a writer each, that rests `rest_s` on average after each operation."""
-        self.base, self.stop = base, threading.Event()
-        self.writers = [Writer(base, *pair, self.stop, seed + n, timeout_s, rest_s) for n, pair in enumerate(pairs)]
-        self.threads = [threading.Thread(target=writer.run) for writer in self.writers]
+        super().__init__(len(pairs))
+        self.base = base
+        self.writers = [Writer(base, *pair, self.over, seed + n, timeout_s, rest_s) for n, pair in enumerate(pairs)]
 
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        for thread in self.threads:
-            thread.join()
+    def run(self, n):
+        self.writers[n].run()
 
     def operations(self):
         return [operation for writer in self.writers for operation in writer.journal]
@@ -119,6 +112,7 @@ class Journal:
     def check(self, database):
         """Settles what is open, then compares with what is stored. How many there were of each, and how many of the
         open ones had happened. Nobody may have been told a 5xx but 503 meanwhile."""
+        assert not self.broken, self.broken
         counts = self.counts()
         assert not counts["broken"], [o.status for o in self.operations() if o.outcome == "broken"][:3]
         before = self.stored(database)

@@ -1,5 +1,5 @@
-"""Parts of a mixed load, each in threads of its own until it is over: readers in an open loop, and what watches them. What
-else takes part is in uploaders.py, journal.py, chatters.py and soak.py.
+"""What goes on in threads of its own until it is over. Parts of a mixed load: readers in an open loop, and what watches
+them; what else takes part is in uploaders.py, journal.py, chatters.py and soak.py.
 """
 
 import collections
@@ -45,9 +45,9 @@ class Weather:
 
 
 class Load:
-    """A part of the load, in threads of its own until it is over."""
+    """`count` threads that run until it is over, or break."""
 
-    def __init__(self, count):
+    def __init__(self, count=1):
         self.over = threading.Event()
         self.threads = [threading.Thread(target=self.work, args=(n,), daemon=True) for n in range(count)]
         self.broken = []
@@ -136,11 +136,30 @@ class Readers(Planned):
         client.close()
 
 
+class Watch(Load):
+    """Asks again and again on a connection of its own; how long each answer took, and what it was."""
+
+    def __init__(self, base, target, token=None, pause_s=0.005):
+        super().__init__()
+        self.base, self.target, self.token, self.pause_s = base, target, token, pause_s
+        self.seen = []
+
+    def run(self, n):
+        with Client(self.base, self.token, check=False) as client:
+            while not self.over.wait(self.pause_s):
+                began = time.monotonic()
+                answer = client.call("GET", self.target)
+                self.seen.append((began, time.monotonic() - began, answer.status))
+
+    def between(self, start, end):
+        return [(seconds, status) for began, seconds, status in self.seen if start <= began <= end]
+
+
 class Memory(Load):
     """The server's memory, once a second, while it is the same process."""
 
     def __init__(self, server):
-        super().__init__(1)
+        super().__init__()
         self.server, self.samples = server, []
 
     def run(self, n):

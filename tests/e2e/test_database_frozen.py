@@ -2,39 +2,12 @@
 
 import os
 import signal
-import threading
 import time
 
 from harness import Client, family_of, quantile, signal_all, slack, wait_for
 from journal import Journal
+from loads import Watch
 from races import people
-
-
-class Watch:
-    """Asks again and again on a connection of its own; how long each answer took, and what it was."""
-
-    def __init__(self, base, target, token=None, pause_s=0.005):
-        self.base, self.target, self.token, self.pause_s = base, target, token, pause_s
-        self.seen, self.stop = [], threading.Event()
-        self.thread = threading.Thread(target=self.run)
-
-    def run(self):
-        with Client(self.base, self.token, check=False) as client:
-            while not self.stop.wait(self.pause_s):
-                began = time.monotonic()
-                answer = client.call("GET", self.target)
-                self.seen.append((began, time.monotonic() - began, answer.status))
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        self.thread.join()
-
-    def between(self, start, end):
-        return [(seconds, status) for began, seconds, status in self.seen if start <= began <= end]
 
 
 def test_frozen_under_writers(server):
@@ -54,7 +27,7 @@ def test_frozen_under_writers(server):
             signal_all(family, signal.SIGSTOP)
             # A backend forked just before the postmaster stood still.
             signal_all(set(family_of(server.postmaster())) - set(family), signal.SIGSTOP)
-            journal.stop.wait(5)
+            journal.over.wait(5)
             thawed = time.monotonic()
             signal_all(family_of(server.postmaster()), signal.SIGCONT)
             wait_for(lambda at=thawed: journal.acknowledged_since(at), "all writers write again", slack(5))

@@ -17,7 +17,7 @@ def test_kill_under_eight_writers(server):
     starts = []
     with Journal(server.base, list(zip(folks[::2], folks[1::2]))) as journal:
         for _ in range(KILLS):
-            journal.stop.wait(chance.uniform(0.1, 0.6))
+            journal.over.wait(chance.uniform(0.1, 0.6))
             server.kill()
             began = time.monotonic()
             server.start()

@@ -1,43 +1,32 @@
 """Costly work and crowds beside everyday reads: what is costly waits in its own queue, what is everyday does not."""
 
-import threading
 import time
 
 import pytest
 
 import harness
 from harness import PASSWORD, Client, Person, Raw, children_of, gig, quantile, slack, wait_for
+from loads import Load
 from wire import connect, send
 
 
-class Reader:
+class Reader(Load):
     """Reads a gig at a steady pace, each timed from when it is sent: what this busy process itself is late by is not
     the server's. `./dev bench` has a loader of its own and counts from when a read was due."""
 
     def __init__(self, base, token, target, pace_s=0.004):
-        self.client = Client(base, token, check=False)
-        self.target, self.pace_s, self.stop = target, pace_s, threading.Event()
+        super().__init__()
+        self.base, self.token, self.target, self.pace_s = base, token, target, pace_s
         self.times = []
-        self.thread = threading.Thread(target=self.run)
 
-    def run(self):
-        due = time.monotonic()
-        while not self.stop.is_set():
-            due += self.pace_s
-            if self.stop.wait(max(0.0, due - time.monotonic())):
-                break
-            sent = time.monotonic()
-            self.client.call("GET", self.target, status=200)
-            self.times.append(time.monotonic() - sent)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        self.thread.join()
-        self.client.close()
+    def run(self, n):
+        due = time.monotonic() + self.pace_s
+        with Client(self.base, self.token, check=False) as client:
+            while not self.over.wait(max(0.0, due - time.monotonic())):
+                due += self.pace_s
+                sent = time.monotonic()
+                client.call("GET", self.target, status=200)
+                self.times.append(time.monotonic() - sent)
 
     def p99(self, enough=150):
         """Of the next reads."""
