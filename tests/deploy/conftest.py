@@ -106,6 +106,19 @@ class Root:
     def run(self, *arguments, **named):
         return call(*self.command(*arguments), **named)
 
+    def install(self, packages, *others):
+        """The first of `packages`, with what it needs, PostgreSQL (but no cluster of it) and `others`; where all of them lie."""
+        folder = f"{self.path}/etc/postgresql-common/createcluster.d"
+        os.makedirs(folder)
+        with open(f"{folder}/none.conf", "w", encoding="ascii") as file:
+            file.write("create_main_cluster = false\n")
+        for each in packages:
+            shutil.copy(each, f"{self.path}/root/")
+        inside = [f"/root/{os.path.basename(each)}" for each in packages]
+        self.run("apt-get", "update")
+        self.run("apt-get", "install", "-y", "--no-install-recommends", "postgresql-15-postgis-3", *others, inside[0])
+        return inside
+
     def fails(self, *arguments):
         return subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=120).returncode != 0
 

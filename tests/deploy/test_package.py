@@ -4,7 +4,6 @@ import contextlib
 import glob
 import os
 import re
-import shutil
 import stat
 import subprocess
 
@@ -41,14 +40,7 @@ def mode_of(root, path):
 
 
 def test_its_whole_life(root, packages):
-    now, later = packages
-    os.makedirs(f"{root.path}/etc/postgresql-common/createcluster.d")
-    with open(f"{root.path}/etc/postgresql-common/createcluster.d/none.conf", "w", encoding="ascii") as file:
-        file.write("create_main_cluster = false\n")
-    for each in packages:
-        shutil.copy(each, f"{root.path}/root/")
-    root.run("apt-get", "update")
-    root.run("apt-get", "install", "-y", "--no-install-recommends", f"/root/{os.path.basename(now)}", "postgresql-15-postgis-3")
+    _, later = root.install(packages)
     root.run("rm", "-rf", "/var/cache/apt/archives")
 
     # What it depends on was computed, and is enough to run.
@@ -81,7 +73,7 @@ def test_its_whole_life(root, packages):
     # The next version: settings, secret and data stay as they are.
     with open(f"{root.path}/etc/hourz/hourz.env", "a", encoding="ascii") as file:
         file.write("HOURZ_ACCESS_TOKEN_S=600\n")
-    root.run("dpkg", "-i", f"/root/{os.path.basename(later)}")
+    root.run("dpkg", "-i", later)
     assert root.run("dpkg-query", "-W", "-f", "${Version}", "hourz") == "99.0.0"
     assert root.read("/etc/hourz/secret.env") == secret and "HOURZ_ACCESS_TOKEN_S=600" in root.read("/etc/hourz/hourz.env")
     assert mode_of(root, "/etc/hourz/hourz.env") == (0o640, 0, group)
@@ -99,7 +91,7 @@ def test_its_whole_life(root, packages):
     assert not os.path.exists(f"{root.path}/usr/bin/hourz") and not os.path.exists(f"{root.path}/lib/systemd/system/hourz.service")
     assert os.path.exists(f"{root.path}/var/lib/hourz/postgres/PG_VERSION") and os.path.exists(f"{root.path}/etc/hourz/hourz.env")
     # Installed again, it goes on from there.
-    root.run("dpkg", "-i", f"/root/{os.path.basename(later)}")
+    root.run("dpkg", "-i", later)
     with service(root) as (base, _), Client(base) as client:
         client.call("POST", "/api/auth/login", {"email": email, "password": PASSWORD}, 200)
     # Purged: nothing is left but the backups.

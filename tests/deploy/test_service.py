@@ -5,7 +5,6 @@ the running service, and what it may touch.
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 
@@ -18,9 +17,9 @@ from harness import PASSWORD, ROOT, Client, Person, children_of, end, free_port,
 class Machine:
     """A root with systemd as its init. The network is this machine's."""
 
-    def __init__(self, root):
+    def __init__(self, root, packages):
         root.close()
-        self.path = root.path
+        self.path, self.packages = root.path, packages
         self.running = subprocess.Popen([f"{ROOT}/tests/deploy/boot.sh", root.path])
         self.init = wait_for(self.find_init, "an init", 30)
         wait_for(lambda: self.tell("systemctl", "is-system-running") == "running", "the system is up", 60, 0.2)
@@ -63,25 +62,18 @@ def machine(root, packages):
     """With systemd and what the package needs, but not the package itself."""
     if not os.path.exists("/sys/fs/cgroup/cgroup.procs") and not os.path.exists("/sys/fs/cgroup/unified/cgroup.procs"):
         pytest.skip("no cgroups of version 2 here")
-    os.makedirs(f"{root.path}/etc/postgresql-common/createcluster.d")
-    with open(f"{root.path}/etc/postgresql-common/createcluster.d/none.conf", "w", encoding="ascii") as file:
-        file.write("create_main_cluster = false\n")
-    for each in packages:
-        shutil.copy(each, f"{root.path}/root/")
-    root.run("apt-get", "update")
-    root.run("apt-get", "install", "-y", "--no-install-recommends", "systemd", "systemd-sysv", "postgresql-15-postgis-3",
-             f"/root/{os.path.basename(packages[0])}")
+    inside = root.install(packages, "systemd", "systemd-sysv")
     root.run("dpkg", "--purge", "hourz")
     os.remove(f"{root.path}/usr/sbin/policy-rc.d")
-    made = Machine(root)
+    made = Machine(root, inside)
     try:
         yield made
     finally:
         made.close()
 
 
-def test_the_service(machine, packages):
-    now, later = (f"/root/{os.path.basename(each)}" for each in packages)
+def test_the_service(machine):
+    now, later = machine.packages
     port = free_port()
     base = f"http://127.0.0.1:{port}"
     os.makedirs(f"{machine.path}/etc/systemd/system/hourz.service.d")
