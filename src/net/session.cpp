@@ -395,6 +395,12 @@ asio::awaitable<bool> exchange(Session& session, bool last) {
   } else {
     admitted = co_await session.shard->service->admit(std::move(head.request));
     response = std::move(admitted.refusal);
+    // A small body that is here already is dropped: under overload each refused change would cost a new connection. Of
+    // a client that waits to be told to proceed nobody knows whether what follows is the body.
+    if (response && length > 0 && length <= session.buffer.size() && !head.expect_continue) {
+      session.buffer.consume(static_cast<std::size_t>(length));
+      unread = false;
+    }
   }
   if (!response) {
     if (!admitted.admission) {

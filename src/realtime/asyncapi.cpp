@@ -49,10 +49,11 @@ array error_list(const http::Errors& errors) {
 }
 
 /// What any frame may be answered with, whatever its event.
-constexpr http::Errors common_errors{
-    ErrorCode::malformed_json,      ErrorCode::validation_failed,      ErrorCode::unknown_event,
-    ErrorCode::unauthenticated,     ErrorCode::unsupported_media_type, ErrorCode::rate_limited,
-    ErrorCode::service_unavailable, ErrorCode::deadline_exceeded,      ErrorCode::internal_error};
+constexpr http::Errors common_errors{ErrorCode::malformed_json,         ErrorCode::validation_failed,
+                                     ErrorCode::unknown_event,          ErrorCode::unauthenticated,
+                                     ErrorCode::unsupported_media_type, ErrorCode::rate_limited,
+                                     ErrorCode::service_unavailable,    ErrorCode::overloaded,
+                                     ErrorCode::deadline_exceeded,      ErrorCode::internal_error};
 
 constexpr std::array close_codes{CloseCode::normal,         CloseCode::going_away,      CloseCode::protocol_error,
                                  CloseCode::unsupported,    CloseCode::bad_data,        CloseCode::too_big,

@@ -124,7 +124,8 @@ CASES = [
     ("cl_largest", post("Content-Length: 18446744073709551615"), {413}, False),
     ("expect_unauthorised", post("Content-Length: 5", "Expect: 100-continue", target="/api/gigs"), {401}, False),
     ("expect_unknown", post("Content-Length: 5", "Expect: 200-ok"), {417}, False),
-    ("body_unauthorised", post("Content-Length: 5", body=b"hello", target="/api/gigs"), {401}, False),
+    ("body_unauthorised", post("Content-Length: 5", body=b"hello", target="/api/gigs"), {401}, True),
+    ("half_body_unauthorised", post("Content-Length: 5000", body=b"hello", target="/api/gigs"), {401}, False),
     ("get_with_body", get("/health/live", "Content-Length: 5") + b"hello", {200, 400, 413}, None),
     # ends and goings-on (T14)
     ("plain", LIVE, {200}, True),
