@@ -16,7 +16,8 @@ import uuid
 import zlib
 
 import pytest
-from harness import Client, Person, gig, is_running, run_as, sanitized, server as new_server, slack, together, wait_for
+from harness import Client, Person, children_of, family_of, gig, is_running, run_as, sanitized, server as new_server, slack, together, wait_for
+from loads import Load
 from pictures import BOUNDARY, TYPE, chunk, form, png, upload
 
 MIB = 1024 * 1024
@@ -31,9 +32,41 @@ def bomb(side):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
+def largest():
+    """Of what is taken that which costs most memory: a WebP with alpha, as wide and with as many pixels as may be, all of
+    one colour, which takes no bit a pixel, and so heavy by what is appended."""
+    bits, at = 0, 0
+    # Size, alpha, version; no transform, colour cache or meta codes; five codes of one symbol: green to alpha, distance.
+    for value, width in ((16_383 - 1, 14), (40_000_000 // 16_383 - 1, 14), (1, 1), (0, 3), (0, 3),
+                         *((0b101 | symbol << 3, 11) for symbol in (90, 120, 30, 128)), (0b0001, 4)):
+        bits, at = bits | value << at, at + width
+    picture = b"\x2f" + bits.to_bytes(20, "little")
+    pieces = b"".join(kind + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
+                      for kind, data in ((b"VP8L", picture), (b"JUNK", bytes(10 * MIB - 8192))))
+    return b"RIFF" + struct.pack("<I", 4 + len(pieces)) + b"WEBP" + pieces
+
+
 def rss_mib(pid):
     with open(f"/proc/{pid}/status", encoding="ascii") as lines:
         return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
+
+
+class Peak(Load):
+    """The most memory that a server and its processes but PostgreSQL's had at a time."""
+
+    def __init__(self, server):
+        super().__init__()
+        self.server, self.mib = server, 0
+
+    def run(self, n):
+        others = set(family_of(self.server.postmaster()))
+        while not self.over.wait(0.02):
+            others.update(child for pid in tuple(others) for child in children_of(pid))
+            total = 0
+            for pid in set(family_of(self.server.pid)) - others:
+                with contextlib.suppress(OSError, StopIteration):  # it has ended
+                    total += rss_mib(pid)
+            self.mib = max(self.mib, total)
 
 
 def files_of(folder):
@@ -180,6 +213,23 @@ def test_ten_at_once_stay_small(server):
     assert len(someone.get("/api/upload/my-files").json["files"]) == 1
 
 
+def test_ten_large_ones_are_made_one_after_the_other():
+    """U06: however many wait to be made, memory is that of one for each thread that makes them (docs/operations.md)."""
+    data = largest()
+    assert 9.9 * MIB < len(data) < 10 * MIB
+    with new_server(image_threads=1) as own:
+        someone = Person(own.base)
+        upload(someone, png(8, 8))
+        before = rss_mib(own.pid)
+        with Peak(own) as peak:
+            answers = together(*[lambda: upload(Client(own.base, someone.token, timeout_s=300), data) for _ in range(10)])
+        assert {(answer.json["width"], answer.json["height"]) for answer in answers} == {(16_383, 2441)}
+        grown = peak.mib - before
+        print(f"{grown:.0f} MiB at most; they took {sorted(round(answer.seconds, 1) for answer in answers)} s")
+        # The lower bound: pictures were decoded, and it was seen.
+        assert not peak.broken and (sanitized() or 300 < grown < 1024), grown
+
+
 def test_a_near_client_is_held_back(server):
     """A body is taken at 32 MiB a second however fast it comes, so that others' requests do not wait for it."""
     someone = Person(server.base)
@@ -301,12 +351,7 @@ def test_a_full_disk(server):
 
 def makers(server):
     """The processes that make pictures for a server just now."""
-    found = []
-    for task in os.listdir(f"/proc/{server.pid}/task"):
-        with contextlib.suppress(OSError):
-            with open(f"/proc/{server.pid}/task/{task}/children", encoding="ascii") as children:
-                found += [int(pid) for pid in children.read().split()]
-    return [pid for pid in found if command_of(pid)[1:2] == [b"make-picture"]]
+    return [pid for pid in children_of(server.pid) if command_of(pid)[1:2] == [b"make-picture"]]
 
 
 def command_of(pid):
