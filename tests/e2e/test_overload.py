@@ -114,7 +114,7 @@ class Round:
         """Messages wait their turn, for they are not refused."""
         return (self.healthy and abs(self.offered / self.capacity - 3) < 0.5 and self.goodput > 0.8 * self.capacity
                 and self.accepted_p99_s < 1 and self.refused_s < 0.2
-                and max(self.beside["live"]) < 0.5 and max(self.beside["ready"]) < 1 and max(self.beside["message"]) < 3)
+                and max(self.beside["live"]) < 0.5 and max(self.beside["ready"]) < 1 and max(self.beside["message"]) < 5)
 
 
 def check_refusals(answers):
