@@ -41,9 +41,10 @@ class Call {
   const RequestHead& head;
   db::Client& database;
   RateGate& gate;
-  RateReports rates;  ///< of quotas that the handler charged, beside the endpoint's own
-  std::string request_id;
-  std::string address;  ///< the client's, as rate limits and sessions see it
+  RateReports rates;       ///< of quotas that the handler charged, beside the endpoint's own
+  Uuid id;                 ///< made here, and the same at every try of the request
+  std::string request_id;  ///< for people and logs: the client's own, if it sent one
+  std::string address;     ///< the client's, as rate limits and sessions see it
   std::optional<Caller> caller;
   reflect::Pairs path_parameters;
   std::string_view query;  ///< as sent, without `?`

@@ -78,7 +78,8 @@ struct Pipeline::Ticket : Admission {
   reflect::Pairs path_parameters;
   std::string_view path;
   std::string_view query;
-  std::string request_id;
+  Uuid id = make_uuid();
+  std::string request_id = to_string(id);
   std::string content_type;
   std::optional<Caller> caller;
   RateReports rates;
@@ -193,7 +194,6 @@ Response Pipeline::refuse(int status, std::string_view detail, std::string_view 
     }
   }
   Ticket ticket;
-  ticket.request_id = to_string(make_uuid());
   ticket.unread_origin = origin;
   Problem problem(code, std::string(detail));
   if (status == 503) problem.retry_after_s = 1;
@@ -206,7 +206,6 @@ Response Pipeline::refuse(int status, std::string_view detail, std::string_view 
 Response Pipeline::turn_away() {
   Ticket ticket;
   ticket.shed = true;
-  ticket.request_id = to_string(make_uuid());
   if (const auto count = meters_->turned_away.tell(ticket.start)) {
     log::Line(log::Level::warn, "connections.refused").with("connections", count);
   }
@@ -317,7 +316,7 @@ Awaitable<Admitted> Pipeline::admit(RequestHead head) {
   ticket->head = std::move(head);
   parts_.perimeter.name_client(ticket->head);
   const auto given = ticket->head.header("x-request-id");
-  ticket->request_id = given && is_sane_request_id(*given) ? std::string(*given) : to_string(make_uuid());
+  if (given && is_sane_request_id(*given)) ticket->request_id = *given;
   Admitted admitted;
   std::optional<Problem> problem;
   try {
@@ -556,6 +555,7 @@ Awaitable<Response> Pipeline::work(Ticket& ticket, std::string body, BodyReader*
   for (int tries = 1;; ++tries) {
     // A call is made anew for each try: nothing of a failed one is left in it.
     Call call(*ticket.bound->endpoint, ticket.head, database_, gate_);
+    call.id = ticket.id;
     call.request_id = ticket.request_id;
     call.address = ticket.head.peer;
     call.path_parameters = ticket.path_parameters;

@@ -38,9 +38,10 @@ BOOST_DESCRIBE_STRUCT(NewRow, (),
 
 struct Asked {
   Uuid gig_id, payer_id;
+  std::optional<Uuid> payee_id;
   std::string request_key;
 };
-BOOST_DESCRIBE_STRUCT(Asked, (), (gig_id, payer_id, request_key))
+BOOST_DESCRIBE_STRUCT(Asked, (), (gig_id, payer_id, payee_id, request_key))
 
 struct LockedRow : Row {
   gigs::Status gig_status;
@@ -157,9 +158,10 @@ Awaitable<Row> intent_of(Deps& deps, Call& call, Uuid gig_id, std::string method
   const auto gig = co_await db::maybe(call.db(), select_terms, gig_id);
   if (!gig) throw Problem(ErrorCode::not_found);
   if (gig->seeker_id != call.user()) throw Problem(ErrorCode::forbidden, "Only the seeker can pay for a gig.");
-  // Without a key it is the request itself that a second attempt of ours, after a deadlock, knows its intent by.
+  // Without a key it is the request itself that a second attempt of ours, after a deadlock, knows its intent by: by our
+  // id of it, since a client may call all of its requests the same.
   const auto sent = call.head.header("idempotency-key");
-  const std::string key = sent ? "key " + std::string(*sent) : "request " + call.request_id;
+  const std::string key = sent ? "key " + std::string(*sent) : "request " + to_string(call.id);
   const bool payable = gig->status == gigs::Status::ACCEPTED || gig->status == gigs::Status::IN_PROGRESS;
   if (payable) {
     if (gig->budget.satang == 0) throw Problem(ErrorCode::nothing_to_pay);
@@ -179,8 +181,9 @@ Awaitable<Row> intent_of(Deps& deps, Call& call, Uuid gig_id, std::string method
     auto made = co_await db::maybe(call.db(), insert_intent, row);
     if (made) co_return std::move(*made);
   }
-  auto live = co_await db::maybe(call.db(), select_live, Asked{gig_id, call.user(), key});
-  if (live && live->request_key == key && live->payer_id == call.user()) co_return std::move(*live);
+  auto live = co_await db::maybe(call.db(), select_live, Asked{gig_id, call.user(), gig->helper_id, key});
+  const bool same = live && live->request_key == key && live->payer_id == call.user();
+  if (same && live->payee_id == gig->helper_id) co_return std::move(*live);
   if (!payable) throw not_payable(gig->status);
   // One that was in the way a moment ago and is gone: the next try finds none.
   if (!live) throw db::Error(db::ErrorKind::retryable, "a payment ended meanwhile");

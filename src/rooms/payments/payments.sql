@@ -10,21 +10,25 @@
   -- What is not settled with the provider is no payment yet; a charge that failed is the payer's own affair.
   t.status <> 'PENDING' AND (t.payer_id = :viewer OR (t.payee_id = :viewer AND t.status <> 'FAILED'))
 
+-- fragment: of_the_same_request
+  t.request_key = :request_key AND t.payee_id = :payee_id AND t.status <> 'FAILED'
+  AND t.created_at > statement_timestamp() - interval '24 hours'
+
 -- name: payments.gig_terms
 -- Who would pay whom how much. The gig stands still until the intent is written: a cancellation that came between would
 -- not know of it.
 SELECT seeker_id, helper_id, status, budget FROM gigs WHERE id = :gig_id FOR SHARE
 
 -- name: payments.open
--- The intent, before the provider is asked. No row when the gig has a live payment already, or had one for the same key,
--- which stands for one charge whatever became of it. Should we die, the job takes it up after half a minute, which is
--- longer than a provider takes to answer.
+-- The intent, before the provider is asked. No row when the gig has a live payment already, or had one of the same key to
+-- the same helper: a key stands for one charge whatever became of it, for as long as keys are kept. Should we die, the
+-- job takes it up after half a minute, which is longer than a provider takes to answer.
 INSERT INTO transactions AS t (id, gig_id, payer_id, payee_id, amount, fee_bps, service_fee, net_amount, payment_method,
                                reference, request_key, settle_at)
 SELECT :id, :gig_id, :payer_id, :payee_id, :amount, :fee_bps, :service_fee, :net_amount, :payment_method, :reference,
        :request_key, statement_timestamp() + interval '30 s'
-WHERE NOT EXISTS (SELECT 1 FROM transactions WHERE gig_id = :gig_id AND payer_id = :payer_id
-                  AND request_key = :request_key AND status <> 'FAILED')
+WHERE NOT EXISTS (SELECT 1 FROM transactions t
+                  WHERE gig_id = :gig_id AND payer_id = :payer_id AND @of_the_same_request@)
 ON CONFLICT (gig_id) WHERE status IN ('PENDING', 'HELD', 'DISPUTED') DO NOTHING
 RETURNING @row@
 
@@ -32,7 +36,7 @@ RETURNING @row@
 -- The payment of the same key, or else the one that is in a new one's way.
 SELECT @row@ FROM transactions t
 WHERE t.gig_id = :gig_id AND (t.status IN ('PENDING', 'HELD', 'DISPUTED') OR
-  (t.payer_id = :payer_id AND t.request_key = :request_key AND t.status <> 'FAILED'))
+  (t.payer_id = :payer_id AND @of_the_same_request@))
 ORDER BY t.payer_id = :payer_id AND t.request_key = :request_key DESC LIMIT 1
 
 -- name: payments.lock
