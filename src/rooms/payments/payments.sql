@@ -64,9 +64,9 @@ timer AS (
 SELECT @row@ FROM t CROSS JOIN posted
 
 -- name: payments.fail
--- The provider declined: nothing was charged.
-UPDATE transactions SET status = 'FAILED', settle_at = NULL, version = version + 1
-WHERE id = :id AND status = 'PENDING'
+-- The provider declined: nothing was charged, and of an intent that was given up meanwhile nothing is to be given back.
+UPDATE transactions SET status = 'FAILED', pay_back = 0, settle_at = NULL, version = version + 1
+WHERE id = :id AND (status = 'PENDING' OR (status = 'FAILED' AND pay_back > 0))
 
 -- name: payments.unknown
 -- The provider did not answer: the job asks again soon.

@@ -306,6 +306,20 @@ TEST_F(Payments, NothingIsHeldOpenWhileTheProviderTakesItsTime) {
     settle_now();
     for (const auto& [key, amount] : provider->paid_back) EXPECT_EQ(amount, 35'050);
   }
+  // Withdrawn meanwhile, and then declined: nothing was taken, so nothing goes back.
+  const std::string declined = gig_in("ACCEPTED", ann, ben);
+  provider->paid_back.clear();
+  const Answer never = during(declined, "e", [&] {
+    EXPECT_EQ(world().post("/api/gigs/" + declined + "/withdraw", {}, ben.token).status, 200);
+    provider->answers = {Charge::declined};
+  });
+  EXPECT_EQ(never.status, 402) << never.body;
+  settle_now();
+  EXPECT_TRUE(provider->paid_back.empty());
+  EXPECT_EQ(world().sql("SELECT concat_ws(' ', status, pay_back, settle_at IS NULL) FROM transactions WHERE gig_id = "
+                        "$1::uuid",
+                        {declined}),
+            "FAILED 0 t");
   // Nobody comes back to ask: the job does.
   const std::string left = gig_in("ACCEPTED", ann, ben);
   const Answer both = during(left, "d", [&] {
