@@ -55,7 +55,7 @@ BOOST_DESCRIBE_STRUCT(MissedPageRow, (PageRow), (silenced))
 struct RoomRow {
   Uuid id, gig_id;
   std::string gig_title;
-  bool is_active;
+  bool is_active, silenced;
   std::int64_t last_seq;
   Timestamp created_at, updated_at;
   Uuid seeker_id;
@@ -79,11 +79,11 @@ struct RoomRow {
   Timestamp message_created_at;
 };
 BOOST_DESCRIBE_STRUCT(RoomRow, (),
-                      (id, gig_id, gig_title, is_active, last_seq, created_at, updated_at, seeker_id, seeker_name,
-                       seeker_photo_url, seeker_reputation_score, seeker_total_reviews, seeker_read_seq, seeker_read_at,
-                       helper_id, helper_name, helper_photo_url, helper_reputation_score, helper_total_reviews,
-                       helper_read_seq, helper_read_at, message_id, message_sender_id, message_type, message_content,
-                       message_image_url, message_client_id, message_created_at))
+                      (id, gig_id, gig_title, is_active, silenced, last_seq, created_at, updated_at, seeker_id,
+                       seeker_name, seeker_photo_url, seeker_reputation_score, seeker_total_reviews, seeker_read_seq,
+                       seeker_read_at, helper_id, helper_name, helper_photo_url, helper_reputation_score,
+                       helper_total_reviews, helper_read_seq, helper_read_at, message_id, message_sender_id,
+                       message_type, message_content, message_image_url, message_client_id, message_created_at))
 
 struct ListedRow : RoomRow {
   Timestamp active_at, as_of;
@@ -252,7 +252,12 @@ Room to_room(RoomRow&& row, const Uuid& viewer) {
   room.id = row.id;
   room.gig_id = row.gig_id;
   room.gig_title = std::move(row.gig_title);
-  room.is_active = row.is_active;
+  room.is_active = row.is_active && !row.silenced;
+  if (row.silenced) {
+    // As over sockets, neither hears how far the other reads.
+    (viewer == row.seeker_id ? row.helper_read_seq : row.seeker_read_seq) = 0;
+    (viewer == row.seeker_id ? row.helper_read_at : row.seeker_read_at) = std::nullopt;
+  }
   room.participants.push_back({{row.seeker_id, std::move(row.seeker_name), std::move(row.seeker_photo_url),
                                 row.seeker_reputation_score, row.seeker_total_reviews},
                                row.seeker_read_seq,

@@ -41,6 +41,8 @@ BOOST_DESCRIBE_STRUCT(Message, (), (id, room_id, seq, sender_id, type, content, 
 
 struct Participant {
   static constexpr bool is_answer = true;
+  static constexpr std::array notes{
+      Note{"last_read_seq", "0 before anything was read; the other side's also while a block stands between the two"}};
   users::UserCard user;
   std::int64_t last_read_seq = 0;
   std::optional<Timestamp> last_read_at;

@@ -6,7 +6,7 @@
    OR EXISTS (SELECT 1 FROM blocks WHERE blocker_id = r.helper_id AND blocked_id = r.seeker_id))
 
 -- fragment: room
-  r.id, r.gig_id, r.gig_title, r.is_active AND NOT @blocked@ AS is_active, r.last_seq, r.created_at, r.updated_at,
+  r.id, r.gig_id, r.gig_title, r.is_active, @blocked@ AS silenced, r.last_seq, r.created_at, r.updated_at,
   r.seeker_id, s.name AS seeker_name, s.photo_url AS seeker_photo_url, s.reputation_score AS seeker_reputation_score,
   s.total_reviews AS seeker_total_reviews, sp.last_read_seq AS seeker_read_seq, sp.last_read_at AS seeker_read_at,
   r.helper_id, h.name AS helper_name, h.photo_url AS helper_photo_url, h.reputation_score AS helper_reputation_score,

@@ -64,11 +64,21 @@ struct NewRow {
 };
 BOOST_DESCRIBE_STRUCT(NewRow, (), (id, gig_id, reviewer_id, reviewee_id, rating, comment))
 
+struct ViewParameters {
+  Uuid id, viewer;
+};
+BOOST_DESCRIBE_STRUCT(ViewParameters, (), (id, viewer))
+
+struct GigViewParameters {
+  Uuid gig_id, viewer;
+};
+BOOST_DESCRIBE_STRUCT(GigViewParameters, (), (gig_id, viewer))
+
 struct LockParameters {
-  Uuid id;
+  Uuid id, viewer;
   std::int32_t edit_hours = reviews::edit_hours;
 };
-BOOST_DESCRIBE_STRUCT(LockParameters, (), (id, edit_hours))
+BOOST_DESCRIBE_STRUCT(LockParameters, (), (id, viewer, edit_hours))
 
 struct LockedRow {
   Uuid reviewer_id, reviewee_id;
@@ -87,12 +97,12 @@ struct ChangeRow {
 BOOST_DESCRIBE_STRUCT(ChangeRow, (), (id, set_rating, set_comment, rating, comment))
 
 struct PageRow {
-  Uuid subject;
+  Uuid subject, viewer;
   Timestamp before;
   Uuid before_id;
   std::int64_t page;
 };
-BOOST_DESCRIBE_STRUCT(PageRow, (), (subject, before, before_id, page))
+BOOST_DESCRIBE_STRUCT(PageRow, (), (subject, viewer, before, before_id, page))
 
 struct TallyParameters {
   Uuid id, viewer;
@@ -115,7 +125,7 @@ BOOST_DESCRIBE_STRUCT(SumRow, (), (id, sum, count))
 
 const db::Query<Standing, StandingParameters> select_standing{sql::standing};
 const db::Query<CardRow, NewRow> insert_review{sql::create};
-const db::Query<CardRow, Uuid> select_review{sql::by_id};
+const db::Query<CardRow, ViewParameters> select_review{sql::by_id};
 const db::Query<LockedRow, LockParameters> lock_review{sql::lock};
 const db::Query<CardRow, ChangeRow> update_review{sql::change};
 const db::Query<db::Nothing, Uuid> delete_review{sql::remove};
@@ -123,7 +133,7 @@ const db::Query<CardRow, PageRow> select_of_reviewee{sql::of_reviewee};
 const db::Query<CardRow, PageRow> select_of_reviewer{sql::of_reviewer};
 const db::Query<CardRow, PageRow> select_of_gig{sql::of_gig};
 const db::Query<std::int64_t, Uuid> count_of_reviewer{sql::count_of_reviewer};
-const db::Query<std::int64_t, Uuid> count_of_gig{sql::count_of_gig};
+const db::Query<std::int64_t, GigViewParameters> count_of_gig{sql::count_of_gig};
 const db::Query<TallyRow, TallyParameters> select_tally{sql::tally};
 const db::Query<SumRow, std::vector<Uuid>> select_sums{sql::sums};
 
@@ -292,14 +302,15 @@ constexpr Endpoint read_review{.method = Method::get,
                                .etag = true};
 
 Awaitable<Review> get_review(Deps&, Call& call, Path<ReviewPath> path) {
-  auto row = co_await db::maybe(call.db(), select_review, path->id);
+  const ViewParameters asked{path->id, call.user()};
+  auto row = co_await db::maybe(call.db(), select_review, asked);
   if (!row) throw Problem(ErrorCode::not_found);
   co_return answer_with(call, std::move(*row));
 }
 
 /// Holds the review for a change that the caller may make.
 Awaitable<LockedRow> lock(Call& call, Uuid id) {
-  const LockParameters asked{id};
+  const LockParameters asked{id, call.user()};
   const auto row = co_await db::maybe(call.db(), lock_review, asked);
   if (!row) throw Problem(ErrorCode::not_found);
   if (row->reviewer_id != call.user()) throw Problem(ErrorCode::forbidden, "Only its author can change a review.");
@@ -407,7 +418,7 @@ Awaitable<void> read_page(Deps& deps, Call& call, const ReviewsQuery& query, Lis
     }
   }
   const auto limit = static_cast<std::size_t>(query.limit.value.value);
-  const PageRow wanted{subject, at.before, at.before_id, static_cast<std::int64_t>(limit) + 1};
+  const PageRow wanted{subject, call.user(), at.before, at.before_id, static_cast<std::int64_t>(limit) + 1};
   const auto& select = of == ListOf::REVIEWEE   ? select_of_reviewee
                        : of == ListOf::REVIEWER ? select_of_reviewer
                                                 : select_of_gig;
@@ -432,7 +443,9 @@ constexpr Endpoint of_user{.method = Method::get,
                            .path = "/api/reviews/user/{id}",
                            .name = "reviews.of_user",
                            .summary = "What others say of somebody, newest first",
-                           .description = "`summary` is of all reviews, whatever page is asked for.",
+                           .description =
+                               "`summary` and `total_count` are of all reviews, whatever page is asked for; those by "
+                               "people whom a block hides are counted and not shown.",
                            .errors = {ErrorCode::not_found, ErrorCode::invalid_cursor}};
 
 Awaitable<UserReviewList> get_of_user(Deps& deps, Call& call, Path<UserPath> path, Query<ReviewsQuery> query) {
@@ -450,7 +463,8 @@ constexpr Endpoint of_gig{.method = Method::get,
                           .errors = {ErrorCode::not_found, ErrorCode::invalid_cursor}};
 
 Awaitable<ReviewList> get_of_gig(Deps& deps, Call& call, Path<GigPath> path, Query<ReviewsQuery> query) {
-  const auto count = co_await db::maybe(call.db(), count_of_gig, path->gig_id);
+  const GigViewParameters asked{path->gig_id, call.user()};
+  const auto count = co_await db::maybe(call.db(), count_of_gig, asked);
   if (!count) throw Problem(ErrorCode::not_found);
   ReviewList list;
   co_await read_page(deps, call, query.value, ListOf::GIG, path->gig_id, list);

@@ -11,6 +11,13 @@
   CROSS JOIN LATERAL (SELECT * FROM users WHERE id = r.reviewer_id OFFSET 0) a
   CROSS JOIN LATERAL (SELECT * FROM users WHERE id = r.reviewee_id OFFSET 0) e
 
+-- fragment: shown
+  -- A block hides what either side says and what is said of it; the two whom a review is between keep it.
+  (:viewer IN (r.reviewer_id, r.reviewee_id) OR NOT EXISTS (
+     SELECT 1 FROM blocks WHERE blocker_id = :viewer AND blocked_id IN (r.reviewer_id, r.reviewee_id)
+     UNION ALL
+     SELECT 1 FROM blocks WHERE blocked_id = :viewer AND blocker_id IN (r.reviewer_id, r.reviewee_id)))
+
 -- name: reviews.standing
 -- What decides whether somebody may review a gig. COMPLETED is final, so that no lock is needed; the clock that counts
 -- is the database's.
@@ -30,13 +37,13 @@ SELECT @card@ FROM r @around@
 
 -- name: reviews.by_id
 -- One review, by primary keys alone.
-SELECT @card@ FROM reviews r @around@ WHERE r.id = :id
+SELECT @card@ FROM reviews r @around@ WHERE r.id = :id AND @shown@
 
 -- name: reviews.lock
 -- Whoever changes a review takes turns here, so that the rating taken off the sum is the one that was in it.
 SELECT reviewer_id, reviewee_id, rating, version,
   statement_timestamp() <= created_at + make_interval(hours => :edit_hours) AS editable
-FROM reviews WHERE id = :id FOR UPDATE
+FROM reviews r WHERE id = :id AND @shown@ FOR UPDATE
 
 -- name: reviews.change
 -- A partial body on a review that reviews.lock holds; null clears the comment.
@@ -55,7 +62,7 @@ DELETE FROM reviews WHERE id = :id
 -- name: reviews.of_reviewee
 -- What is said of somebody, newest first, along reviews_of_reviewee.
 SELECT @card@ FROM reviews r @around@
-WHERE r.reviewee_id = :subject AND (r.created_at, r.id) < (:before, :before_id)
+WHERE r.reviewee_id = :subject AND (r.created_at, r.id) < (:before, :before_id) AND @shown@
 ORDER BY r.created_at DESC, r.id DESC LIMIT :page
 
 -- name: reviews.of_reviewer
@@ -67,7 +74,7 @@ ORDER BY r.created_at DESC, r.id DESC LIMIT :page
 -- name: reviews.of_gig
 -- The two sides of a gig about each other: two rows at most, by the index of reviews_once.
 SELECT @card@ FROM reviews r @around@
-WHERE r.gig_id = :subject AND (r.created_at, r.id) < (:before, :before_id)
+WHERE r.gig_id = :subject AND (r.created_at, r.id) < (:before, :before_id) AND @shown@
 ORDER BY r.created_at DESC, r.id DESC LIMIT :page
 
 -- name: reviews.count_of_reviewer
@@ -75,8 +82,12 @@ ORDER BY r.created_at DESC, r.id DESC LIMIT :page
 SELECT count(*) FROM reviews WHERE reviewer_id = :user_id
 
 -- name: reviews.count_of_gig
--- How many there are of a gig; no row when there is no such gig.
-SELECT (SELECT count(*) FROM reviews WHERE gig_id = g.id) AS count FROM gigs g WHERE g.id = :gig_id
+-- How many there are of a gig; no row when there is no such gig, as for who is blocked and no side of it.
+SELECT (SELECT count(*) FROM reviews r WHERE r.gig_id = g.id AND @shown@) AS count FROM gigs g
+WHERE g.id = :gig_id AND (:viewer IN (g.seeker_id, g.helper_id) OR NOT EXISTS (
+  SELECT 1 FROM blocks WHERE blocker_id = :viewer AND blocked_id = g.seeker_id
+  UNION ALL
+  SELECT 1 FROM blocks WHERE blocked_id = :viewer AND blocker_id = g.seeker_id))
 
 -- name: reviews.tally
 -- How somebody was rated, counted from the reviews, beside the score that is kept: one statement, so one moment. By the

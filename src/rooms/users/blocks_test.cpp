@@ -175,6 +175,78 @@ TEST_F(Blocks, AGigThatTheTwoHaveGoesOnWithoutWords) {
   EXPECT_EQ(get(ben, "/api/users/" + to_string(ann.id)).status, 200);
 }
 
+TEST_F(Blocks, HideWhatIsSaidInReviewsButToTheTwoThatTheyAreBetween) {
+  const Person ann = world().person("Ann"), ben = world().person("Ben"), eve = world().person("Eve");
+  const std::string gig = world().post_gig(ann), target = "/api/gigs/" + gig;
+  ASSERT_EQ(world().post(target + "/accept", {}, ben.token).status, 200);
+  for (const char* status : {"IN_PROGRESS", "COMPLETED"}) {
+    ASSERT_EQ(world().put(target + "/status", {{"status", status}}, ben.token).status, 200);
+  }
+  const Answer of_ben = world().post("/api/reviews", {{"gig_id", gig}, {"rating", 4}}, ann.token);
+  const Answer of_ann = world().post("/api/reviews", {{"gig_id", gig}, {"rating", 5}}, ben.token);
+  ASSERT_EQ(of_ben.status + of_ann.status, 402);
+  const std::string all = "/api/reviews/gig/" + gig + "?include_total=true";
+  const std::string said_of_ben = "/api/reviews/user/" + to_string(ben.id);
+  const auto one = [](const Answer& review) { return "/api/reviews/" + review.string_at("/id"); };
+  const auto count = [](const Answer& list) { return list.at("/reviews").as_array().size(); };
+  const auto expect_all = [&](const Person& who) {
+    EXPECT_EQ(count(get(who, all)), 2U);
+    EXPECT_EQ(get(who, all).number_at("/total_count"), 2);
+    for (const Answer& review : {of_ben, of_ann}) EXPECT_EQ(get(who, one(review)).status, 200);
+  };
+  for (const auto& [blocker, blocked] : {std::pair{ann, eve}, std::pair{eve, ann}}) {
+    expect_all(eve);
+    EXPECT_EQ(count(get(eve, said_of_ben)), 1U);
+    block(blocker, blocked);
+    EXPECT_EQ(get(eve, target).status, 404);
+    EXPECT_EQ(get(eve, all).status, 404);
+    for (const Answer& review : {of_ben, of_ann}) {
+      EXPECT_EQ(get(eve, one(review)).status, 404);
+      EXPECT_EQ(world().put(one(review), {{"rating", 1}}, eve.token).status, 404);
+    }
+    EXPECT_EQ(count(get(eve, said_of_ben)), 0U);
+    expect_all(ann);
+    expect_all(ben);
+    unblock(blocker, blocked);
+  }
+  // The helper's alone: the gig is there, and so is what is not about the two.
+  block(ben, eve);
+  EXPECT_EQ(count(get(eve, all)), 0U);
+  EXPECT_EQ(get(eve, all).number_at("/total_count"), 0);
+  EXPECT_EQ(get(eve, one(of_ben)).status, 404);
+  unblock(ben, eve);
+  // The two keep what they said of each other.
+  block(ann, ben);
+  for (const Person& side : {ann, ben}) expect_all(side);
+}
+
+TEST_F(Blocks, HideHowFarTheOtherReads) {
+  const Person ann = world().person("Ann"), ben = world().person("Ben");
+  const std::string gig = world().post_gig(ann);
+  ASSERT_EQ(world().post("/api/gigs/" + gig + "/accept", {}, ben.token).status, 200);
+  const std::string room =
+      "/api/chat/rooms/" + world().sql("SELECT id::text FROM chat_rooms WHERE gig_id = $1::uuid", {gig});
+  ASSERT_EQ(world().post(room + "/messages", {{"content", "Hello"}}, ann.token).status, 201);
+  const auto markers = [&](const Answer& answer, const std::string& at) {
+    std::vector<std::pair<double, bool>> all;
+    for (const auto& side : answer.at(at + "/participants").as_array()) {
+      all.emplace_back(side.at("last_read_seq").to_number<double>(), side.at("last_read_at").is_null());
+    }
+    return all;
+  };
+  const std::vector<std::pair<double, bool>> before{{2, false}, {0, true}}, after{{2, false}, {2, false}};
+  EXPECT_EQ(markers(get(ann, room), ""), before);
+  block(ben, ann);
+  ASSERT_EQ(world().put(room + "/read", {{"seq", 2}}, ben.token).status, 200);
+  EXPECT_EQ(markers(get(ann, room), ""), before);
+  EXPECT_EQ(markers(get(ann, "/api/chat/rooms"), "/rooms/0"), before);
+  const std::vector<std::pair<double, bool>> own{{0, true}, {2, false}};
+  EXPECT_EQ(markers(get(ben, room), ""), own);
+  EXPECT_EQ(get(ben, room).number_at("/unread_count"), 0);
+  unblock(ben, ann);
+  EXPECT_EQ(markers(get(ann, room), ""), after);
+}
+
 /// Z08: a cursor from before the block gives nothing of what came after it, in a search as in a room; what was said
 /// before stays readable to both, as it does where a helper has withdrawn.
 TEST_F(Blocks, AnOldCursorShowsNothingThatTheBlockHides) {
