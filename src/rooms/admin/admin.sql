@@ -46,9 +46,11 @@ SELECT id::text AS key, json_build_object(
 FROM reports WHERE reporter_id = :user AND (:after = '' OR id > nullif(:after, '')::uuid) ORDER BY id LIMIT :page
 
 -- name: admin.export_audit_log
--- What was done to somebody's account, and by them as an administrator; not by whom.
+-- What was done to somebody's account, and by them as an administrator; not by whom, nor for what reason, which is for
+-- administrators alone.
 SELECT id::text AS key, json_build_object(
-  'id', id, 'action', action, 'subject_id', subject_id, 'details', details,
+  'id', id, 'action', action, 'subject_id', subject_id,
+  'details', CASE WHEN admin_id = :user THEN details ELSE details - 'reason' END,
   'by_me', admin_id IS NOT DISTINCT FROM :user, 'at', wire_time(at))::text AS item
 FROM audit_log WHERE (admin_id = :user OR subject_id = :user) AND (:after = '' OR id > nullif(:after, '')::uuid)
 ORDER BY id LIMIT :page

@@ -191,6 +191,16 @@ TEST_F(Admin, ASuspendedPersonIsOutAtOnceAndTheirOpenGigsAreGone) {
   EXPECT_EQ(log.string_at("/entries/0/action"), "user.restore");
   EXPECT_EQ(log.string_at("/entries/1/action"), "user.suspend");
   EXPECT_EQ(log.string_at("/entries/1/details/reason"), "Spam");
+  // The act is in the export of whom it was done to, and its reason in the administrator's alone.
+  const auto acts = [](const std::string& token) {
+    const Answer exported = world().get("/api/users/me/export", token);
+    EXPECT_EQ(exported.status, 200) << exported.text;
+    return json::serialize(exported.at("/data/audit_log"));
+  };
+  const std::string theirs = acts(world().token_for(ann.id, world().session_for(ann.id)));
+  EXPECT_NE(theirs.find("user.suspend"), std::string::npos) << theirs;
+  EXPECT_EQ(theirs.find("Spam"), std::string::npos) << theirs;
+  EXPECT_NE(acts(admin.token).find("Spam"), std::string::npos);
 
   for (const char* act : {"suspend", "restore"}) {
     const std::string target = "/api/admin/users/" + to_string(make_uuid()) + "/" + act;
