@@ -1,5 +1,6 @@
 #include "app/jobs.hpp"
 
+#include <atomic>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/redirect_error.hpp>
@@ -70,6 +71,7 @@ struct Jobs::State {
   std::map<std::string, Kind, std::less<>> timers;
   std::vector<std::unique_ptr<Repeated>> repeated;
   bool stopped = false;
+  std::atomic<int> under_way{0};
 };
 
 namespace {
@@ -110,7 +112,7 @@ db::Awaitable<void> fire_due(db::Client& database, State* state) {
       co_await db::run(*transaction, postpone_timer, row);
       co_await transaction->commit();
     }
-  } while (fired == timers_a_round);
+  } while (fired == timers_a_round && !state->stopped);
 }
 
 template <class State>
@@ -157,11 +159,13 @@ db::Awaitable<void> repeat(std::shared_ptr<State> state, Repeated* job) {
   while (!state->stopped) {
     std::string failure;
     const auto began = std::chrono::steady_clock::now();
+    ++state->under_way;
     try {
       co_await job->work(state->database);
     } catch (const std::exception& error) {
       failure = error.what();
     }
+    --state->under_way;
     job->time.Observe(std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
     if (failure.empty()) {
       job->done.Increment();
@@ -194,5 +198,7 @@ void Jobs::stop() {
   state_->stopped = true;
   for (const auto& job : state_->repeated) job->timer->cancel();
 }
+
+bool Jobs::idle() const { return state_->under_way == 0; }
 
 }  // namespace hourz::app

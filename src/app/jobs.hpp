@@ -28,8 +28,10 @@ class Jobs {
   void every(std::chrono::milliseconds pause, std::string name, Task work);
 
   void start();
-  /// On the shard's thread. Work under way ends with its statements.
+  /// On the shard's thread. Begins nothing more; work under way ends with its statements.
   void stop();
+  /// Whether no work is under way. From any thread.
+  bool idle() const;
 
  private:
   struct State;

@@ -236,12 +236,13 @@ void Server::drain() {
   if (state.draining) return;
   state.draining = true;
   state.house.system.ready = false;
+  state.house.post.drain();
   boost::asio::post(state.shards.front()->io, [jobs = state.jobs.get()] { jobs->stop(); });
   state.net->drain(std::chrono::milliseconds(state.house.config.drain_timeout_ms),
                    [drained = &state.drained] { *drained = true; });
 }
 
-bool Server::drained() const { return state_->drained; }
+bool Server::drained() const { return state_->drained && state_->jobs->idle(); }
 
 void Server::stop() {
   State& state = *state_;

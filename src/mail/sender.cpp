@@ -133,22 +133,14 @@ class Smtp final : public Sender {
   std::atomic<bool> stopping_{false};
 };
 
-std::vector<Delivery> send_all(Sender& sender, const std::vector<Message>& messages) {
-  std::vector<Delivery> deliveries;
-  for (const Message& message : messages) {
-    if (!deliveries.empty() && deliveries.back().outcome == Outcome::failed) {
-      deliveries.push_back(deliveries.back());
-      continue;
-    }
-    try {
-      deliveries.push_back(sender.send(message));
-    } catch (const std::invalid_argument& error) {
-      deliveries.push_back({Outcome::refused, error.what()});
-    } catch (const std::exception& error) {
-      deliveries.push_back({Outcome::failed, error.what()});
-    }
+Delivery deliver(Sender& sender, const Message& message) {
+  try {
+    return sender.send(message);
+  } catch (const std::invalid_argument& error) {
+    return {Outcome::refused, error.what()};
+  } catch (const std::exception& error) {
+    return {Outcome::failed, error.what()};
   }
-  return deliveries;
 }
 
 }  // namespace
@@ -164,9 +156,8 @@ Post::Post(std::unique_ptr<Sender> sender)
     : sender_(std::move(sender)), thread_({.threads = 1, .queue = 16, .busy = "Too many mails are being sent."}) {}
 Post::~Post() { stop(); }
 
-boost::asio::awaitable<std::vector<Delivery>> Post::send(std::vector<Message> messages) {
-  co_return co_await thread_.run(
-      [sender = sender_.get(), all = std::move(messages)] { return send_all(*sender, all); });
+boost::asio::awaitable<Delivery> Post::send(Message message) {
+  co_return co_await thread_.run([sender = sender_.get(), one = std::move(message)] { return deliver(*sender, one); });
 }
 
 void Post::stop() {

@@ -7,7 +7,6 @@
 #include <boost/asio/awaitable.hpp>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "core/config.hpp"
 #include "core/worker_pool.hpp"
@@ -45,15 +44,19 @@ class Post {
   Post(const Post&) = delete;
   Post& operator=(const Post&) = delete;
 
-  /// In this order, an outcome each. After one that failed the others are not tried, and count as failed.
   /// Throws Problem overloaded when too many wait.
-  boost::asio::awaitable<std::vector<Delivery>> send(std::vector<Message> messages);
+  boost::asio::awaitable<Delivery> send(Message message);
+
+  /// The server is about to end: whoever sends one mail after the other begins no further one. From any thread.
+  void drain() { draining_ = true; }
+  bool draining() const { return draining_; }
 
   /// Ends the thread. Before the io_contexts that callers run on go.
   void stop();
 
  private:
   std::unique_ptr<Sender> sender_;
+  std::atomic<bool> draining_{false};
   WorkerPool thread_;
 };
 

@@ -146,14 +146,15 @@ SELECT user_id FROM used
 -- A password that was just changed is not changed again by a link that lies in a mailbox.
 UPDATE mails SET used_at = now() WHERE user_id = :user_id AND purpose = 'PASSWORD_RESET' AND used_at IS NULL
 
--- name: auth.claim_mails
--- What is to be sent, and held for five minutes, longer than sending ten takes: no other server sends it meanwhile, and
--- one that dies while sending leaves it to be sent again, under the same Message-ID.
+-- name: auth.claim_mail
+-- What is to be sent next, and held for five minutes, longer than sending it takes: no other server sends it meanwhile, and
+-- one that dies while sending leaves it to be sent again, under the same Message-ID. A name is said to who has shown that
+-- the address is theirs: else it could be somebody's words to a stranger.
 UPDATE mails m SET attempts = m.attempts + 1, due_at = now() + interval '5 minutes' FROM users u
 WHERE u.id = m.user_id AND m.id IN
   (SELECT id FROM mails WHERE sent_at IS NULL AND refused_at IS NULL AND user_id IS NOT NULL AND due_at <= now()
-     AND used_at IS NULL AND expires_at > now() ORDER BY due_at LIMIT 10 FOR UPDATE SKIP LOCKED)
-RETURNING m.id, m.purpose, m.attempts, u.email, u.name
+     AND used_at IS NULL AND expires_at > now() ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING m.id, m.purpose, m.attempts, u.email, CASE WHEN u.email_verified THEN u.name END AS name
 
 -- name: auth.mail_sent
 -- The mail server, or the folder, has it.

@@ -58,7 +58,7 @@ const db::Query<db::Nothing, NewVerification> insert_verification{sql::write_ver
 const db::Query<MailHolder, MailKey> select_holder{sql::mail_holder};
 const db::Query<Uuid, MailKey> take_mail{sql::use_mail};
 const db::Query<db::Nothing, Uuid> end_resets{sql::void_resets};
-const db::Query<DueMail> claim_due{sql::claim_mails};
+const db::Query<DueMail> claim_due{sql::claim_mail};
 const db::Query<MailBacklog> select_backlog{sql::mails_waiting};
 const db::Query<db::Nothing, Uuid> mark_sent{sql::mail_sent};
 const db::Query<db::Nothing, Uuid> mark_refused{sql::mail_refused};
@@ -265,29 +265,24 @@ Awaitable<void> void_resets(db::Executor& db, Uuid user) { co_await db::run(db, 
 
 Awaitable<MailTally> send_mail(Deps& deps, db::Client& database) {
   MailTally tally;
-  for (std::size_t claimed = 10; claimed == 10;) {
+  // One by one, each marked as soon as its outcome is known: whenever a server ends, at most one is sent again.
+  while (!deps.post.draining()) {
     const auto claim = database.begin();
-    const auto due = co_await db::all(*claim, claim_due);
+    const auto due = co_await db::maybe(*claim, claim_due);
     co_await claim->commit();
-    claimed = due.size();
-    if (due.empty()) break;
-    std::vector<mail::Message> messages;
-    for (const DueMail& one : due) messages.push_back(compose(deps, one));
-    const auto deliveries = co_await deps.post.send(std::move(messages));
+    if (!due) break;
+    const mail::Delivery delivery = co_await deps.post.send(compose(deps, *due));
+    const bool sent = delivery.outcome == mail::Outcome::sent;
+    const bool refused = delivery.outcome == mail::Outcome::refused && due->attempts >= tries_when_refused;
     const auto told = database.begin();
-    for (std::size_t i = 0; i < due.size(); ++i) {
-      const mail::Delivery& delivery = deliveries[i];
-      const bool sent = delivery.outcome == mail::Outcome::sent;
-      const bool refused = delivery.outcome == mail::Outcome::refused && due[i].attempts >= tries_when_refused;
-      co_await db::run(*told, sent ? mark_sent : refused ? mark_refused : mark_failed, due[i].id);
-      ++(sent ? tally.sent : refused ? tally.refused : tally.failed);
-      log::Line line(sent ? log::Level::info : log::Level::warn, sent      ? "mail.sent"
-                                                                 : refused ? "mail.refused"
-                                                                           : "mail.failed");
-      line.with("mail_id", to_string(due[i].id)).with("purpose", due[i].purpose).with("attempt", due[i].attempts);
-      if (!delivery.remark.empty()) line.with(sent ? "file" : "cause", delivery.remark);
-    }
-    co_await told->commit();
+    co_await db::run_last(*told, sent ? mark_sent : refused ? mark_refused : mark_failed, due->id);
+    ++(sent ? tally.sent : refused ? tally.refused : tally.failed);
+    log::Line line(sent ? log::Level::info : log::Level::warn, sent      ? "mail.sent"
+                                                               : refused ? "mail.refused"
+                                                                         : "mail.failed");
+    line.with("mail_id", to_string(due->id)).with("purpose", due->purpose).with("attempt", due->attempts);
+    if (!delivery.remark.empty()) line.with(sent ? "file" : "cause", delivery.remark);
+    if (delivery.outcome == mail::Outcome::failed) break;  // the others would hardly fare better just now
   }
   co_return tally;
 }

@@ -13,8 +13,10 @@ namespace {
 struct Mailbox final : mail::Sender {
   std::vector<mail::Message> mails;
   mail::Outcome outcome = mail::Outcome::sent;
+  std::function<void()> taken = [] {};
   mail::Delivery send(const mail::Message& message) override {
     mails.push_back(message);
+    taken();
     return {outcome, {}};
   }
 };
@@ -80,7 +82,8 @@ TEST_F(AuthMail, RegisteringSendsALinkThatVerifiesOnce) {
   const std::string email = registered();
   const std::string token = token_to(email, "Confirm");
   EXPECT_EQ(mails_to(email), 1U);
-  EXPECT_NE(mailbox_->mails.back().text.find("มะลิ"), std::string::npos);
+  // Whoever registered may have written the name to somebody whose address it is not.
+  EXPECT_EQ(mailbox_->mails.back().text.find("มะลิ"), std::string::npos);
   const std::string access = login(email, old_password).string_at("/access_token");
   EXPECT_FALSE(world().get("/api/users/me", access).at("/email_verified").as_bool());
   EXPECT_EQ(verify(token).status, 204);
@@ -90,6 +93,19 @@ TEST_F(AuthMail, RegisteringSendsALinkThatVerifiesOnce) {
   EXPECT_EQ(world().post("/api/auth/verify-email/resend", "", access).status, 202);
   send();
   EXPECT_EQ(mails_to(email), 1U);
+}
+
+TEST_F(AuthMail, ANameIsSaidToWhoseAddressItIs) {
+  const std::string email = registered();
+  const std::string check = token_to(email, "Confirm");
+  const auto reset_says_name = [&] {
+    EXPECT_EQ(ask_reset(email).status, 202);
+    send();
+    return mailbox_->mails.back().text.find("มะลิ") != std::string::npos;
+  };
+  EXPECT_FALSE(reset_says_name());
+  EXPECT_EQ(verify(check).status, 204);
+  EXPECT_TRUE(reset_says_name());
 }
 
 TEST_F(AuthMail, TheMailComesAgainButNotForEver) {
@@ -272,9 +288,12 @@ TEST_F(AuthMail, WhatWaitsIsCountedAndWhatCameOfIt) {
   EXPECT_EQ(now.expired, 0);
   EXPECT_EQ(now.age_us / 1'000'000, 90);
   mailbox_->outcome = mail::Outcome::failed;
-  auth::MailTally tally = send();
-  EXPECT_EQ(tally.sent, 0);
-  EXPECT_EQ(tally.failed, 3);
+  auth::MailTally tally;
+  for (int i = 0; i < 3; ++i) {  // one that fails leaves the others for another time
+    tally = send();
+    EXPECT_EQ(tally.sent, 0);
+    EXPECT_EQ(tally.failed, 1);
+  }
   EXPECT_EQ(waiting().waiting, 3) << "put off is not sent";
   // A link that is worth nothing any more is not waited for; one that ended before it was sent is lost.
   world().sql("UPDATE mails SET used_at = now() WHERE purpose = 'PASSWORD_RESET'");
@@ -296,6 +315,22 @@ TEST_F(AuthMail, WhatWaitsIsCountedAndWhatCameOfIt) {
   registered();
   EXPECT_EQ(send().sent, 1);
   EXPECT_EQ(waiting().waiting, 0);
+}
+
+TEST_F(AuthMail, AServerThatEndsHasMarkedWhatItSentAndLeavesTheRest) {
+  send();
+  world().sql("DELETE FROM mails");
+  for (int i = 0; i < 3; ++i) registered();
+  mailbox_->mails.clear();
+  const auto states = [] {
+    return world().sql(
+        "SELECT string_agg(concat_ws(' ', attempts, sent_at IS NOT NULL), ', ' ORDER BY sent_at) FROM mails");
+  };
+  // It ends while the first is on its way.
+  mailbox_->taken = [this] { post_.drain(); };
+  send();
+  EXPECT_EQ(mailbox_->mails.size(), 1U);
+  EXPECT_EQ(states(), "1 t, 0 f, 0 f");
 }
 
 TEST_F(AuthMail, OldRowsArePurged) {
