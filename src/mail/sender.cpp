@@ -98,6 +98,10 @@ class Smtp final : public Sender {
     curl_easy_setopt(handle_, CURLOPT_UPLOAD, 1L);
     curl_easy_setopt(handle_, CURLOPT_READFUNCTION, &Smtp::give);
     curl_easy_setopt(handle_, CURLOPT_READDATA, &source);
+    bool about_this_mail = false;
+    curl_easy_setopt(handle_, CURLOPT_VERBOSE, 1L);
+    curl_easy_setopt(handle_, CURLOPT_DEBUGFUNCTION, &Smtp::watch);
+    curl_easy_setopt(handle_, CURLOPT_DEBUGDATA, &about_this_mail);
     curl_easy_setopt(handle_, CURLOPT_NOPROGRESS, 0L);
     curl_easy_setopt(handle_, CURLOPT_XFERINFOFUNCTION, &Smtp::go_on);
     curl_easy_setopt(handle_, CURLOPT_XFERINFODATA, &stopping_);
@@ -105,8 +109,9 @@ class Smtp final : public Sender {
     if (code == CURLE_OK) return {Outcome::sent, {}};
     long reply = 0;
     curl_easy_getinfo(handle_, CURLINFO_RESPONSE_CODE, &reply);
-    // 55x is about this mail; other numbers are about the session or the server.
-    const bool refused = code != CURLE_LOGIN_DENIED && reply >= 550 && reply <= 559;
+    // 55x to its recipient or to the mail itself is about this mail; to what comes before, it is about all of ours, and
+    // other numbers are about the session or the server.
+    const bool refused = about_this_mail && reply >= 550 && reply <= 559;
     return {refused ? Outcome::refused : Outcome::failed, cause[0] != '\0' ? cause.data() : curl_easy_strerror(code)};
   }
 
@@ -120,6 +125,13 @@ class Smtp final : public Sender {
     const std::size_t piece = source.text.copy(bytes, size * count, source.at);
     source.at += piece;
     return piece;
+  }
+  /// Notes which command it was that the server answered last.
+  static int watch(CURL*, curl_infotype type, char* bytes, std::size_t size, void* about_this_mail) {
+    const std::string_view command(bytes, size);
+    if (type != CURLINFO_HEADER_OUT || command.starts_with("QUIT")) return 0;
+    *static_cast<bool*>(about_this_mail) = command.starts_with("RCPT") || command.starts_with("DATA");
+    return 0;
   }
   static int go_on(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
     return static_cast<std::atomic<bool>*>(user)->load() ? 1 : 0;
