@@ -18,6 +18,15 @@ struct Text {
   bool operator==(const Text&) const = default;
 };
 
+/// The same on one line: without line feeds, tabs, and Unicode's line and paragraph separators.
+template <std::size_t Min, std::size_t Max>
+struct Line {
+  static constexpr std::size_t minimum = Min;
+  static constexpr std::size_t maximum = Max;
+  std::string value;
+  bool operator==(const Line&) const = default;
+};
+
 bool is_utf8(std::string_view text);
 
 /// Code points in valid UTF-8.

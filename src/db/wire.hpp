@@ -188,6 +188,13 @@ struct Wire<Text<Min, Max>> {
   static Text<Min, Max> decode(std::string_view bytes) { return {std::string(bytes)}; }
 };
 
+template <std::size_t Min, std::size_t Max>
+struct Wire<Line<Min, Max>> {
+  static constexpr Oid type = oid::text;
+  static void encode(std::string& out, const Line<Min, Max>& text) { out += text.value; }
+  static Line<Min, Max> decode(std::string_view bytes) { return {std::string(bytes)}; }
+};
+
 template <>
 struct Wire<Uuid> {
   static constexpr Oid type = oid::uuid;

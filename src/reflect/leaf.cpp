@@ -120,6 +120,16 @@ LeafResult read_text(std::string_view text, std::size_t min, std::size_t max, st
   return {};
 }
 
+LeafResult read_line(std::string_view text, std::size_t min, std::size_t max, std::string& out) {
+  std::string line;
+  if (auto fault = read_text(text, min, max, line)) return fault;
+  for (const std::string_view end : {"\n", "\t", "\u2028", "\u2029"}) {
+    if (line.find(end) != std::string::npos) return LeafFault{"forbidden_character", "must be one line, without tabs"};
+  }
+  out = std::move(line);
+  return {};
+}
+
 LeafResult read_secret(std::string_view text, std::size_t min, std::size_t max, std::string& out) {
   // Bounded before anything costs: a megabyte of password is refused without being looked at.
   if (text.size() > max * 16) return LeafFault{"too_long", "must have at most " + std::to_string(max) + " characters"};
@@ -247,6 +257,12 @@ json::object string_schema(std::size_t min, std::size_t max) {
   json::object schema{{"type", "string"}};
   if (min != 0) schema["minLength"] = min;
   schema["maxLength"] = max;
+  return schema;
+}
+
+json::object line_schema(std::size_t min, std::size_t max) {
+  json::object schema = string_schema(min, max);
+  schema["pattern"] = R"(^[^\t\n\u2028\u2029]*$)";
   return schema;
 }
 

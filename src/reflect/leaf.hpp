@@ -93,6 +93,7 @@ LeafResult read_integer(std::string_view text, std::int64_t min, std::int64_t ma
 LeafResult read_real(const json::value& value, double min, double max, double step, double& out);
 LeafResult read_real(std::string_view text, double min, double max, double step, double& out);
 LeafResult read_text(std::string_view text, std::size_t min, std::size_t max, std::string& out);
+LeafResult read_line(std::string_view text, std::size_t min, std::size_t max, std::string& out);
 LeafResult read_secret(std::string_view text, std::size_t min, std::size_t max, std::string& out);
 LeafResult read_email(std::string_view text, std::string& out);
 LeafResult read_phone(std::string_view text, std::string& out);
@@ -102,6 +103,7 @@ LeafResult read_uuid(std::string_view text, Uuid& out);
 LeafResult read_time(std::string_view text, Timestamp& out);
 json::object number_schema(double min, double max);
 json::object string_schema(std::size_t min, std::size_t max);
+json::object line_schema(std::size_t min, std::size_t max);
 
 template <class T>
 struct Leaf;
@@ -181,6 +183,14 @@ struct Leaf<Text<Min, Max>> : StringLeaf<Text<Min, Max>, Leaf<Text<Min, Max>>> {
   static LeafResult read_text(std::string_view text, T& out) { return reflect::read_text(text, Min, Max, out.value); }
   static void write(std::string& out, const T& value) { append_json_string(out, value.value); }
   static json::object schema() { return string_schema(Min, Max); }
+};
+
+template <std::size_t Min, std::size_t Max>
+struct Leaf<Line<Min, Max>> : StringLeaf<Line<Min, Max>, Leaf<Line<Min, Max>>> {
+  using T = Line<Min, Max>;
+  static LeafResult read_text(std::string_view text, T& out) { return read_line(text, Min, Max, out.value); }
+  static void write(std::string& out, const T& value) { append_json_string(out, value.value); }
+  static json::object schema() { return line_schema(Min, Max); }
 };
 
 template <std::size_t Min, std::size_t Max>

@@ -69,6 +69,8 @@ class Generator:
         while len(text) < wanted:
             text += self.random.choice(TEXTS)
         text = text[:wanted]
+        if "pattern" in schema:  # one line
+            text = text.replace("\t", " ").replace("\n", " ")
         # Ends that trimming would take away, and a half of what belongs together, would change the length.
         return text if text == text.strip() and "\u0301" not in text else "w" * wanted
 

@@ -50,6 +50,14 @@ TEST(Texts, HoldNoControlCharactersAndNoDirectionOverrides) {
     EXPECT_EQ((read<1, 80>(bad)), "!forbidden_character") << bad;
   }
   EXPECT_EQ((read<1, 80>("a\tb\nc")), "a\tb\nc");
+  Line<1, 80> line;
+  for (const char* lines : {"a\nb", "a\tb", "a\u2028b", "a\u2029b", "a\rb"}) {
+    const auto fault = reflect::Leaf<Line<1, 80>>::read_text(lines, line);
+    ASSERT_TRUE(fault) << lines;
+    EXPECT_EQ(fault->code, "forbidden_character");
+  }
+  EXPECT_FALSE((reflect::Leaf<Line<1, 80>>::read_text(" มะลิ สวย \n", line)));
+  EXPECT_EQ(line.value, "มะลิ สวย");
   EXPECT_EQ((read<1, 80>("<script>alert('x')</script>")), "<script>alert('x')</script>");
   EXPECT_EQ((read<1, 80>("👨\u200d👩\u200d👧")), "👨\u200d👩\u200d👧");  // a zero-width joiner is no control character
 }

@@ -110,7 +110,7 @@ const db::Query<TicketHolder, db::Bytes> redeem_ticket{sql::redeem_ticket};
 struct Register {
   Email email;
   Secret<8, 128> password;
-  std::optional<Text<1, 80>> name;
+  std::optional<Line<1, 80>> name;
 };
 BOOST_DESCRIBE_STRUCT(Register, (), (email, password, name))
 
@@ -181,7 +181,7 @@ struct SessionPath {
 BOOST_DESCRIBE_STRUCT(SessionPath, (), (id))
 
 struct ProfileSetup {
-  Text<1, 80> name;
+  Line<1, 80> name;
   Change<std::optional<Text<1, 1000>>> bio;
   Change<users::ContactChange> contact_info;
 };

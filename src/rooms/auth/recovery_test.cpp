@@ -106,6 +106,11 @@ TEST_F(AuthMail, ANameIsSaidToWhoseAddressItIs) {
   EXPECT_FALSE(reset_says_name());
   EXPECT_EQ(verify(check).status, 204);
   EXPECT_TRUE(reset_says_name());
+  // And what opens a mail is one line.
+  for (const char* name : {"You won!\nhttps://evil.example", "You won!\tx", "You won!\u2028x"}) {
+    const json::object body{{"email", "lines@example.com"}, {"password", old_password}, {"name", name}};
+    EXPECT_EQ(world().post("/api/auth/register", body).faults(), std::vector<std::string>{"name:forbidden_character"});
+  }
 }
 
 TEST_F(AuthMail, TheMailComesAgainButNotForEver) {

@@ -122,14 +122,14 @@ struct CreateGig {
   static constexpr std::array notes{Note{"category", "kept in lower case"},
                                     Note{"image_urls", "`/files/{id}` of gig uploads of the seeker's"},
                                     Note{"expires_at", "when the gig, if nobody took it, is cancelled by the clock"}};
-  Text<3, 120> title;
+  Line<3, 120> title;
   Text<1, 4000> description;
-  std::optional<Text<1, 40>> category;
+  std::optional<Line<1, 40>> category;
   Real<500, 24'000, 500> duration_hours;
   Money budget;
   Latitude latitude;
   Longitude longitude;
-  std::optional<Text<1, 300>> address_text;
+  std::optional<Line<1, 300>> address_text;
   std::optional<List<Text<1, 300>, 5>> image_urls;
   std::optional<Timestamp> starts_at;
   std::optional<Timestamp> expires_at;
@@ -191,7 +191,7 @@ void check_expiry(const std::optional<Timestamp>& expires_at, std::vector<Fault>
   if (expires_at && *expires_at <= now()) faults.push_back({"expires_at", "in_the_past", "must be in the future"});
 }
 
-std::optional<std::string> folded(const std::optional<Text<1, 40>>& category) {
+std::optional<std::string> folded(const std::optional<Line<1, 40>>& category) {
   if (!category) return std::nullopt;
   return lower_case(category->value);
 }
@@ -342,14 +342,14 @@ Awaitable<GigList> get_my_gigs(Deps& deps, Call& call, Query<MyGigsQuery> query)
 // --- changing --------------------------------------------------------------------------------------------------------
 
 struct ChangeGig {
-  Change<Text<3, 120>> title;
+  Change<Line<3, 120>> title;
   Change<Text<1, 4000>> description;
-  Change<std::optional<Text<1, 40>>> category;
+  Change<std::optional<Line<1, 40>>> category;
   Change<Real<500, 24'000, 500>> duration_hours;
   Change<Money> budget;
   Change<Latitude> latitude;
   Change<Longitude> longitude;
-  Change<std::optional<Text<1, 300>>> address_text;
+  Change<std::optional<Line<1, 300>>> address_text;
   Change<std::optional<List<Text<1, 300>, 5>>> image_urls;
   Change<std::optional<Timestamp>> starts_at;
   Change<std::optional<Timestamp>> expires_at;

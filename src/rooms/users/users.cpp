@@ -121,9 +121,9 @@ BOOST_DESCRIBE_STRUCT(ChangeRow, (),
 struct LocationRow {
   Uuid id;
   double latitude, longitude, public_latitude, public_longitude;
-  std::optional<Text<1, 300>> address_text;
-  std::optional<Text<1, 120>> district, province;
-  std::optional<Text<1, 16>> postal_code;
+  std::optional<Line<1, 300>> address_text;
+  std::optional<Line<1, 120>> district, province;
+  std::optional<Line<1, 16>> postal_code;
 };
 BOOST_DESCRIBE_STRUCT(LocationRow, (),
                       (id, latitude, longitude, public_latitude, public_longitude, address_text, district, province,
@@ -263,10 +263,10 @@ Awaitable<User> put_me(Deps&, Call& call, Body<ProfileChange> body) {
 struct SetLocation {
   Latitude latitude;
   Longitude longitude;
-  std::optional<Text<1, 300>> address_text;
-  std::optional<Text<1, 120>> district;
-  std::optional<Text<1, 120>> province;
-  std::optional<Text<1, 16>> postal_code;
+  std::optional<Line<1, 300>> address_text;
+  std::optional<Line<1, 120>> district;
+  std::optional<Line<1, 120>> province;
+  std::optional<Line<1, 16>> postal_code;
 };
 BOOST_DESCRIBE_STRUCT(SetLocation, (), (latitude, longitude, address_text, district, province, postal_code))
 
@@ -474,8 +474,8 @@ Awaitable<User> put_reputation(Deps& deps, Call& call, Path<UserPath> path, Opti
   co_return to_user(co_await db::one_last(call.db(), recount_reputation, row));
 }
 
-template <std::size_t Min, std::size_t Max>
-std::optional<std::string> text_of(const Change<std::optional<Text<Min, Max>>>& change) {
+template <class T>
+std::optional<std::string> text_of(const Change<std::optional<T>>& change) {
   if (!change || !*change.to) return std::nullopt;
   return (*change.to)->value;
 }

@@ -94,13 +94,13 @@ BOOST_DESCRIBE_STRUCT(UserCard, (), (id, name, photo_url, reputation_score, tota
 
 struct ContactChange {
   Change<std::optional<Phone>> phone_number;
-  Change<std::optional<Text<1, 64>>> line_id;
+  Change<std::optional<Line<1, 64>>> line_id;
   Change<std::optional<Text<1, 200>>> other;
 };
 BOOST_DESCRIBE_STRUCT(ContactChange, (), (phone_number, line_id, other))
 
 struct ProfileChange {
-  Change<Text<1, 80>> name;
+  Change<Line<1, 80>> name;
   Change<std::optional<Text<1, 1000>>> bio;
   Change<ContactChange> contact_info;
 };
