@@ -317,9 +317,14 @@ Parameters parameters_of(const Position& at, const Uuid& viewer, std::int64_t li
   return p;
 }
 
+struct NearPage {
+  std::vector<NearRow> rows;
+  bool all_came;  ///< fewer candidates than were asked for: the walk has ended
+};
+
 /// A page in the order of the index of places: the number of candidates grows until its front is settled. Nothing where
 /// a crowd at about one distance would take thousands of them; `p.radius_m` is then what that crowd needs.
-Awaitable<std::optional<std::vector<NearRow>>> nearest(db::Executor& db, Parameters& p) {
+Awaitable<std::optional<NearPage>> nearest(db::Executor& db, Parameters& p) {
   double farthest_m = p.radius_m;
   for (p.candidates = first_candidates(p.page); p.candidates < few; p.candidates *= 4) {
     std::vector<NearRow> rows;
@@ -329,15 +334,16 @@ Awaitable<std::optional<std::vector<NearRow>>> nearest(db::Executor& db, Paramet
     } else {
       rows = co_await db::all(db, p.status == Status::PENDING ? select_near : select_near_other, p);
     }
-    if (settle_nearest(rows, p.candidates, p.page, p.radius_m)) co_return std::move(rows);
+    const bool all_came = static_cast<std::int64_t>(rows.size()) < p.candidates;
+    if (settle_nearest(rows, p.candidates, p.page, p.radius_m)) co_return NearPage{std::move(rows), all_came};
     farthest_m = rows.back().distance_m;
   }
   p.radius_m = std::min(p.radius_m, farthest_m * 1.01 + 1);
   co_return std::nullopt;
 }
 
-/// A short page of a filtered search may only mean that the walk was cut short. Drops what comes after the part that is
-/// settled then, and says where that ends.
+/// A filtered search that found fewer than it asked for may only have been cut short. Drops what comes after the part
+/// that is settled then, and says where that ends.
 Awaitable<std::optional<WalkEnd>> cut_short(db::Executor& db, const Parameters& p, std::vector<NearRow>& rows) {
   const auto sphere_m =
       co_await db::maybe(db, p.status == Status::PENDING ? select_walk_end_open : select_walk_end_other, p);
@@ -412,13 +418,13 @@ Awaitable<GigList> search(Deps& deps, Call& call, Query<SearchQuery> query) {
   };
   // Rare words are gathered whatever the order; else the nearest come straight from the index.
   const bool rare = !p.words.empty() && co_await db::one(call.db(), count_few_words, p) <= few;
-  std::optional<std::vector<NearRow>> near;
+  std::optional<NearPage> near;
   std::optional<WalkEnd> end;
   if (at.sort == Sort::DISTANCE && !rare) near = co_await nearest(call.db(), p);
-  if (near && near->size() <= page && !p.is_plain()) end = co_await cut_short(call.db(), p, *near);
+  if (near && near->all_came && !p.is_plain()) end = co_await cut_short(call.db(), p, near->rows);
   if (end && end->key <= p.after_key) near.reset();  // a crowd wider than the walk
   if (near) {
-    fill(list, std::move(*near), page, end, &NearRow::distance_m, cursor_at);
+    fill(list, std::move(near->rows), page, end, &NearRow::distance_m, cursor_at);
   } else {
     SortedPage found = co_await sorted(call.db(), p, rare);
     fill(list, std::move(found.rows), page, found.end, &SortedRow::sort_key, cursor_at);

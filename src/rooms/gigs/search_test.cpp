@@ -421,6 +421,31 @@ TEST_F(Search, AWalkCutShortGoesOnWithItsCursor) {
   world().house().gigs.walk = 50'000;
 }
 
+TEST_F(Search, AWalkCutShortSkipsNothingThatIsNearerThanItLooks) {
+  // Northwards the earth is shorter than its sphere, eastwards longer: the walk ends before the nearest of all.
+  const auto put = [](double metres, const char* azimuth) {
+    const std::string id = gig_at({10, 30}, {{"category", "plumbing"}});
+    world().sql("UPDATE gigs SET public_location = ST_Project(ST_SetSRID(ST_MakePoint(30, 10), 4326)::geography, " +
+                    std::to_string(metres) + ", radians(" + azimuth + ")) WHERE id = $1::uuid",
+                {id});
+    return id;
+  };
+  const std::vector<std::string> right{put(9950, "0"), put(9970, "90"), put(9980, "90"), put(9990, "90")};
+  const std::string query = "latitude=10&longitude=30&radius_km=20&category=plumbing";
+  EXPECT_EQ(ids(search(query)), right);
+  world().house().gigs.walk = 3;
+  std::vector<std::string> seen;
+  std::string cursor;
+  int pages = 0;
+  do {
+    const Answer page = search(query + "&limit=2" + (cursor.empty() ? "" : "&cursor=" + cursor));
+    for (const std::string& id : ids(page)) seen.push_back(id);
+    cursor = page.at("/next_cursor").is_null() ? "" : page.string_at("/next_cursor");
+  } while (!cursor.empty() && ++pages < 20);
+  world().house().gigs.walk = 50'000;
+  EXPECT_EQ(seen, right);
+}
+
 TEST_F(Search, ACursorPinsItsSearchAndCannotBeForged) {
   for (int i = 0; i < 8; ++i) gig_at({40, 40 + i * 0.001}, {{"budget", 100 + i}});
   const std::string query = "latitude=40&longitude=40&sort=budget&limit=2&min_budget=101";
