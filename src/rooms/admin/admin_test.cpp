@@ -208,6 +208,32 @@ TEST_F(Admin, ASuspendedPersonIsOutAtOnceAndTheirOpenGigsAreGone) {
   }
 }
 
+TEST_F(Admin, AMessageIsFoundByItsIdHoweverManyThereAre) {
+  const Person ann = world().person("Ann"), ben = world().person("Ben");
+  const std::string gig = world().post_gig(ann);
+  ASSERT_EQ(world().post("/api/gigs/" + gig + "/accept", {}, ben.token).status, 200);
+  const std::string room = world().sql("SELECT id::text FROM chat_rooms WHERE gig_id = $1::uuid", {gig});
+  world().sql(
+      "INSERT INTO chat_messages (room_id, seq, id, sender_id, type, content, created_at) "
+      "SELECT $1::uuid, 1 + n, gen_random_uuid(), $2::uuid, 'TEXT', 'x', now() FROM generate_series(1, 50000) n",
+      {room, to_string(ben.id)});
+  world().sql("ANALYZE chat_messages");
+  const std::string id =
+      world().sql("SELECT id::text FROM chat_messages WHERE room_id = $1::uuid AND seq = 30000", {room});
+  const auto visited = [] {
+    const auto row = world().rows(
+        "SELECT seq_scan + idx_scan, seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables "
+        "WHERE relname = 'chat_messages'");
+    return std::pair{std::stoll(row[0][0].value()), std::stoll(row[0][1].value())};
+  };
+  // PostgreSQL counts what a connection did within a second of its next transaction.
+  const auto ask = [&] { return world().post("/api/reports", {{"message_id", id}, {"reason", "Rude"}}, ann.token); };
+  const auto before = visited();
+  ASSERT_EQ(ask().status, 201);
+  EXPECT_TRUE(world().until([&] { return ask().status == 409 && visited().first > before.first; }));
+  EXPECT_LT(visited().second - before.second, 10'000);
+}
+
 TEST_F(Admin, OnlyTheRightPasswordIsToldOfASuspension) {
   const Person admin = world().admin();
   const json::object account{{"email", "suspended@example.com"}, {"password", "a long pass phrase"}};
