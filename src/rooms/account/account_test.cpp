@@ -232,6 +232,44 @@ TEST_F(Account, AnExportComesInPagesAndHasABound) {
   EXPECT_GT(cut.at("/data/chat_messages").as_array().size(), 20U);
 }
 
+TEST_F(Account, ManyMessagesAreErasedInOneGoThroughThem) {
+  const Person ann = world().person("Ann"), ben = world().person("Ben");
+  std::vector<std::string> rooms;
+  for (int i = 0; i < 3; ++i) {
+    const std::string gig = accepted(ann, ben);
+    finish(gig, ann);
+    rooms.push_back(room_of(gig));
+  }
+  // Of both in turn, in a long room between two short ones.
+  world().sql("DELETE FROM chat_messages WHERE room_id = $1::uuid AND seq > 1", {rooms[1]});
+  world().sql(
+      "INSERT INTO chat_messages (room_id, seq, id, sender_id, type, content, created_at) "
+      "SELECT $1::uuid, 1 + n, gen_random_uuid(), CASE WHEN n % 2 = 0 THEN $2::uuid ELSE $3::uuid END, 'TEXT', "
+      "'said', now() FROM generate_series(1, 40000) n",
+      {rooms[1], to_string(ann.id), to_string(ben.id)});
+  world().sql("UPDATE chat_rooms SET last_seq = 40001 WHERE id = $1::uuid", {rooms[1]});
+  world().sql("ANALYZE chat_messages");
+  const auto figures = [] {
+    const auto row = world().rows(
+        "SELECT n_tup_upd, seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables "
+        "WHERE relname = 'chat_messages'");
+    return std::pair{std::stoll(row[0][0].value()), std::stoll(row[0][1].value())};
+  };
+  const auto before = figures();
+  ASSERT_EQ(leave(ann).status, 204);
+  // PostgreSQL counts what a connection did within a second of its next transaction.
+  EXPECT_TRUE(world().until([&] {
+    world().put("/api/users/availability", {{"is_available", true}}, ben.token);
+    return figures().first - before.first >= 20'000;
+  }));
+  EXPECT_LT(figures().second - before.second, 60'000);
+  EXPECT_EQ(world().sql("SELECT concat_ws(' ', count(*) FILTER (WHERE content = '[deleted]'), count(*) FILTER (WHERE "
+                        "sender_id = $2::uuid AND content <> '[deleted]'), count(*) FILTER (WHERE content = 'said')) "
+                        "FROM chat_messages WHERE room_id = $1::uuid",
+                        {rooms[1], to_string(ann.id)}),
+            "20000 0 20000");
+}
+
 /// E06.
 TEST_F(Account, ADeletedAccountIsNobodys) {
   world_ = std::make_unique<World>();  // without the canaries of other tests

@@ -218,15 +218,6 @@ const db::Query<RoomOfPair, Pairs> select_of_pairs{sql::of_pairs};
 const db::Query<bool, SideRow> select_is_side{sql::is_side};
 const db::Query<MessageRow, Numbers> select_messages{sql::messages};
 
-const http::ExportQuery export_rooms{sql::export_rooms};
-const http::ExportQuery export_messages{sql::export_messages};
-const db::Query<db::Nothing, Uuid> erase_some{sql::erase};
-
-Awaitable<void> erase(db::Executor& db, Uuid user) {
-  while (co_await db::run(db, erase_some, user) > 0) {
-  }
-}
-
 Message to_message(MessageRow&& row) {
   return {
       row.id,        row.room_id,   row.seq, row.sender_id, row.type, std::move(row.content), std::move(row.image_url),
@@ -588,12 +579,6 @@ Awaitable<void> tell_room(db::Executor& db, Uuid gig_id, std::string text) {
 
 Awaitable<void> close_room(db::Executor& db, Uuid gig_id, std::string text) {
   co_await db::run_last(db, tell, TellRow{gig_id, true, make_uuid(), std::move(text)});
-}
-
-void add_personal_data(http::PersonalData& data) {
-  data.parts.push_back({"chat_rooms", &export_rooms});
-  data.parts.push_back({"chat_messages", &export_messages});
-  data.erasures.emplace_back(erase);
 }
 
 }  // namespace hourz::chat

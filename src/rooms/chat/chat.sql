@@ -174,10 +174,12 @@ WHERE p.user_id = :user AND m.sender_id = :user
                                             nullif(split_part(:after, ' ', 2), '')::bigint))
 ORDER BY m.room_id, m.seq LIMIT :page
 
+-- name: chat.lengths
+-- Somebody's rooms, and how many messages each has.
+SELECT r.id, r.last_seq FROM chat_participants p JOIN chat_rooms r ON r.id = p.room_id WHERE p.user_id = :user_id
+
 -- name: chat.erase
--- What somebody said, a bite at a time; that they said something stays, so that numbers have no gaps.
+-- What somebody said in some stretches of rooms; that they said something stays, so that numbers have no gaps.
 UPDATE chat_messages m SET type = 'TEXT', content = '[deleted]', image_url = NULL, client_id = NULL
-FROM (SELECT m.room_id, m.seq FROM chat_participants p JOIN chat_messages m ON m.room_id = p.room_id
-      WHERE p.user_id = :user_id AND m.sender_id = :user_id AND (m.content <> '[deleted]' OR m.type <> 'TEXT')
-      LIMIT 2000) theirs
-WHERE m.room_id = theirs.room_id AND m.seq = theirs.seq
+FROM unnest(:room_ids::uuid[], :after_seqs::bigint[], :last_seqs::bigint[]) AS part (room_id, after_seq, last_seq)
+WHERE m.room_id = part.room_id AND m.seq > part.after_seq AND m.seq <= part.last_seq AND m.sender_id = :user_id
