@@ -487,8 +487,9 @@ ON CONFLICT (level, y, x) DO UPDATE SET count = c.count + excluded.count,
   latitude_sum = c.latitude_sum + excluded.latitude_sum, longitude_sum = c.longitude_sum + excluded.longitude_sum
 
 -- name: gigs.drop_empty_cells
--- Cells that hold nothing any more, a bite at a time.
-DELETE FROM gig_cells WHERE (level, y, x) IN (SELECT level, y, x FROM gig_cells WHERE count = 0 LIMIT 1000)
+-- Cells that hold nothing any more, a bite at a time. One whose sums are not 0 waits for changes that are not folded yet.
+DELETE FROM gig_cells WHERE (level, y, x) IN
+  (SELECT level, y, x FROM gig_cells WHERE count = 0 AND latitude_sum = 0 AND longitude_sum = 0 LIMIT 1000)
 
 -- name: gigs.export_gigs
 -- Those that somebody posted, true place and all, and those that they help or helped with, as that side sees them.

@@ -253,6 +253,21 @@ TEST_F(Map, CountsEqualARecountAfterARandomHistory) {
   EXPECT_EQ(world().sql("SELECT count(*)::text FROM gig_cells"), "0");
 }
 
+TEST_F(Map, AnEmptyCellWhoseSumsAreOpenIsKept) {
+  // One gig came and went and another stays, and a bite takes the going and the staying before the coming.
+  scatter(1, 10, 20, 10, 20);
+  world().sql("CREATE TABLE coming AS SELECT * FROM gig_cell_changes");
+  scatter(1, 10.0001, 20.0001, 10.0001, 20.0001);
+  world().sql(
+      "UPDATE gigs SET status = 'CANCELLED', cancelled_at = now() WHERE ST_Y(public_location::geometry) < 10.00005");
+  world().sql("DELETE FROM gig_cell_changes g USING coming c WHERE (g.latitude, g.change) = (c.latitude, c.change)");
+  fold_all();
+  world().sql("INSERT INTO gig_cell_changes SELECT * FROM coming");
+  world().sql("DROP TABLE coming");
+  fold_all();
+  expect_recount("folded");
+}
+
 TEST_F(Map, FoldingBesideWritesLosesNothing) {
   // Two servers fold while many post and cancel; the map never counts less than what stays throughout.
   scatter(200, 40, 40, 41, 41);
