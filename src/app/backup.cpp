@@ -102,8 +102,13 @@ void copy_files(storage::Store& store, const fs::path& folder, BackupSummary& su
     const fs::path path = folder / object.key;
     fs::create_directories(path.parent_path());
     std::ofstream file(path, std::ios::binary);
+    std::uint64_t copied = 0;
     try {
-      for (std::uint64_t at = 0; at < object.size; at += piece) file << store.read(object.key, at, piece);
+      for (std::uint64_t at = 0; at < object.size; at += piece) {
+        const std::string bytes = store.read(object.key, at, piece);
+        file << bytes;
+        copied += bytes.size();
+      }
     } catch (const storage::Error& error) {
       if (error.failure != storage::Failure::not_found) throw;
       file.close();
@@ -112,6 +117,11 @@ void copy_files(storage::Store& store, const fs::path& folder, BackupSummary& su
     }
     file.close();
     if (!file) throw BackupError(path.string() + " cannot be written: is the disk full?");
+    // Its sum would be that of the damaged copy.
+    if (copied != object.size) {
+      throw BackupError(object.key + " has " + std::to_string(object.size) + " bytes, and the store gave " +
+                        std::to_string(copied) + ": run it again");
+    }
     ++summary.files;
     summary.file_bytes += static_cast<std::int64_t>(object.size);
   }

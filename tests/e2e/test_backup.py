@@ -3,11 +3,13 @@
 import contextlib
 import glob
 import hashlib
+import http.server
 import json
 import os
 import secrets
 import shutil
 import subprocess
+import threading
 import time
 
 import pytest
@@ -287,6 +289,32 @@ def test_whole_or_not_at_all(server, place):
         done = run("backup", f"{place}/four", data_directory=server.directory)
         assert done.returncode == 0, done.stderr
     assert os.path.exists(f"{place}/four/manifest.json") and not os.path.exists(f"{place}/four.partial")
+
+
+class Short(http.server.BaseHTTPRequestHandler):
+    """A store that lists ten bytes and gives five."""
+
+    def do_GET(self):
+        listing = "list-type=2" in self.path
+        body = (b"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>ab/cut.jpg</Key><Size>10</Size>"
+                b"<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents></ListBucketResult>" if listing else b"12345")
+        self.send_response(200 if listing else 206)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_store_that_gives_less_than_it_listed(server, place):
+    with http.server.HTTPServer(("127.0.0.1", 0), Short) as store:
+        threading.Thread(target=store.serve_forever, daemon=True).start()
+        done = run("backup", f"{place}/short", data_directory=server.directory, storage="s3", s3_bucket="hourz",
+                   s3_endpoint=f"http://127.0.0.1:{store.server_port}", s3_access_key="key", s3_secret_key="a secret of the store")
+        store.shutdown()
+    assert done.returncode == 1 and "ab/cut.jpg has 10 bytes, and the store gave 5" in done.stderr, done
+    assert not os.path.exists(f"{place}/short")
 
 
 def command_lines(process):
