@@ -26,7 +26,8 @@ int main(int count, char** values) {
   boost::asio::io_context context;
   hourz::auth::Hasher hasher({}, 0, 256);
   const auto began = Clock::now();
-  const auto end = began + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(std::atof(values[1])));
+  const auto end =
+      began + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(std::atof(values[1])));
   int done = 0;
   for (int i = 0; i < 16; ++i) {
     boost::asio::co_spawn(context, verify_until(hasher, end, done), [](std::exception_ptr failure) {

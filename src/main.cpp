@@ -25,7 +25,6 @@
 #include "db/data_directory.hpp"
 #include "db/migrations.hpp"
 #include "demo/demo.hpp"
-#include "rooms/uploads/picture_process.hpp"
 #include "rooms/uploads/uploads.hpp"
 #include "storage/copy.hpp"
 #include "storage/local.hpp"

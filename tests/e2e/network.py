@@ -28,13 +28,15 @@ def reset(peer):
 
 
 def tcp_states(port):
-    """Of all connections to this port of the loopback, those that no process has any more among them: the kernel's states."""
+    """Of all connections to this port of the loopback, those that no process has any more among them: the kernel's states.
+    Not of those that both sides have ended, whose port the kernel keeps for a minute."""
     with open("/proc/net/tcp", encoding="ascii") as table:
         rows = [line.split() for line in table.readlines()[1:]]
-    return [int(row[3], 16) for row in rows if row[2] == f"0100007F:{port:04X}"]
+    states = [int(row[3], 16) for row in rows if row[2] == f"0100007F:{port:04X}"]
+    return [state for state in states if state != TIME_WAIT]
 
 
-ESTABLISHED, FIN_WAIT1 = 1, 4
+ESTABLISHED, FIN_WAIT1, TIME_WAIT = 1, 4, 6
 
 
 class Way:

@@ -231,7 +231,6 @@ def mails(words, base, mailbox, person):
 
         wait_for(lambda: len(arrived()["Confirm"]) == 2 and arrived()["password"], "mails that were refused at first", 60)
         for mail in mailbox.to(person.email):
-            assert person.user["name"] in mail.get_content()
             link = re.search(r"https://\S+", mail.get_content())[0]
             words.add("link", token_in(mail), link)
             words.add("mail", "Set a new password", "Confirm your email", "Please confirm", "Somebody asked", "ตั้งรหัสผ่าน", "ยืนยันอีเมล")

@@ -15,7 +15,7 @@
 #include "db/cluster.hpp"
 #include "db/migrations.hpp"
 #include "harness/schema_checker.hpp"
-#include "rooms/uploads/picture_process.hpp"
+#include "rooms/uploads/uploads.hpp"
 
 namespace hourz::harness {
 namespace {

@@ -13,6 +13,7 @@
 #include "core/log.hpp"
 #include "core/problem.hpp"
 #include "core/process.hpp"
+#include "rooms/uploads/uploads.hpp"
 
 namespace hourz::uploads {
 namespace {

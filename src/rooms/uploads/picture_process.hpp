@@ -4,9 +4,6 @@
 // processor, most of it loading shared libraries. Blocks: for a worker pool, whose size bounds how many there are.
 #pragma once
 #include <filesystem>
-#include <string>
-#include <string_view>
-#include <vector>
 
 #include "rooms/uploads/images.hpp"
 
@@ -15,11 +12,5 @@ namespace hourz::uploads {
 /// As make_picture(), but for what the machine cannot do just now: Problem service_unavailable, and a line in the log.
 MadePicture make_picture_apart(const std::filesystem::path& source, const std::filesystem::path& picture,
                                const std::filesystem::path& thumbnail);
-
-inline constexpr std::string_view picture_command = "make-picture";
-
-/// The other side: makes the picture of these three paths, prints one line of JSON with what became of it, and ends the
-/// process. A program that calls make_picture_apart() calls this when its first argument is `picture_command`.
-[[noreturn]] void make_picture_and_exit(const std::vector<std::string>& paths);
 
 }  // namespace hourz::uploads

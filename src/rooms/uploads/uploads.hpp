@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/config.hpp"
@@ -84,6 +85,12 @@ BOOST_DESCRIBE_STRUCT(Use, (), (owner_id, category, subject_id, ids))
 Awaitable<std::vector<Uuid>> use(db::Executor& db, Use wanted);
 /// The subject refers to none but `kept` any more.
 Awaitable<void> release(db::Executor& db, Uuid subject_id, std::vector<Uuid> kept);
+
+/// Each picture is made by this program, started again with this word and three paths (picture_process.hpp): a `main`
+/// whose first argument it is calls make_picture_and_exit() with the rest, which prints one line of JSON with what
+/// became of it.
+inline constexpr std::string_view picture_command = "make-picture";
+[[noreturn]] void make_picture_and_exit(const std::vector<std::string>& paths);
 
 // For the jobs.
 
