@@ -32,7 +32,7 @@ CORNERS = {"latitude", "longitude", "min_latitude", "min_longitude", "max_latitu
 # What a refused request may leave all the same: that somebody was there, and the answer to a key; and what jobs of the
 # server's own do in between.
 MAY_CHANGE = ("sessions", "idempotency_keys", "gig_cells", "gig_cell_changes", "timers", "outbox", "socket_tickets",
-              "mails")
+              "mails", "removed_files")
 # An operation that hashes a password takes as long as a hundred others.
 COSTLY = {"/api/auth/login", "/api/auth/register", "/api/auth/password"}
 # Where a fault is surely one; a header may be odd and yet allowed.

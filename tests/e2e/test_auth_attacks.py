@@ -314,7 +314,8 @@ def test_hashes_in_the_database(server, base):
 
 def alike(anyone, path, status, bodies, rounds=3, count=40 if harness.sanitized() else 200):
     """Asks for somebody who is there and for nobody in turns, `count` times each: every answer has the same bytes but for
-    the request's id, and the medians differ by less than 5 %. The best of a few rounds counts, since noise differs and a
+    the request's id, and the medians differ by less than 5 %, or a fifth where a
+    sanitizer watches each access. The best of a few rounds counts, since noise differs and a
     difference would not. The median, in seconds."""
     def bare(answer):
         fields = {name: value for name, value in answer.headers.items() if name not in ("x-request-id", "date")}
@@ -332,7 +333,7 @@ def alike(anyone, path, status, bodies, rounds=3, count=40 if harness.sanitized(
                 assert bare(answer) == told
         known, unknown = (quantile(times[which], 0.5) for which in (True, False))
         print(f"{path}: {known * 1000:.2f} ms for somebody, {unknown * 1000:.2f} ms for nobody")
-        if abs(known - unknown) < 0.05 * known:
+        if abs(known - unknown) < (0.2 if harness.sanitized() else 0.05) * known:
             return unknown
     raise AssertionError(f"{path}: {known * 1000:.2f} ms for somebody, {unknown * 1000:.2f} ms for nobody")
 

@@ -102,7 +102,8 @@ def world(server):
 @pytest.fixture(scope="module")
 def digest(server):
     with Psql(server.database()) as psql:
-        yield Digest(psql, ("sessions", "idempotency_keys", "gig_cells", "gig_cell_changes", "timers", "outbox", "socket_tickets", "mails"))
+        yield Digest(psql, ("sessions", "idempotency_keys", "gig_cells", "gig_cell_changes", "timers", "outbox", "socket_tickets", "mails",
+                            "removed_files"))
 
 
 @pytest.fixture(scope="module")
