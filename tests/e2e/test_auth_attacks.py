@@ -314,9 +314,8 @@ def test_hashes_in_the_database(server, base):
 
 def alike(anyone, path, status, bodies, rounds=3, count=40 if harness.sanitized() else 200):
     """Asks for somebody who is there and for nobody in turns, `count` times each: every answer has the same bytes but for
-    the request's id, and the medians differ by less than 5 %, or a fifth where a
-    sanitizer watches each access. The best of a few rounds counts, since noise differs and a
-    difference would not. The median, in seconds."""
+    the request's id, and the medians differ by less than 5 %, or a fifth where a sanitizer watches each access. The best
+    of a few rounds counts, since noise differs and a difference would not. The median, in seconds."""
     def bare(answer):
         fields = {name: value for name, value in answer.headers.items() if name not in ("x-request-id", "date")}
         return answer.body.replace(answer.headers["x-request-id"].encode(), b"*"), fields
