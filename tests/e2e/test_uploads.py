@@ -354,6 +354,11 @@ def makers(server):
     return [pid for pid in children_of(server.pid) if command_of(pid)[1:2] == [b"make-picture"]]
 
 
+def first_to_go(pid):
+    with open(f"/proc/{pid}/oom_score_adj", encoding="ascii") as score:
+        return int(score.read()) > 0
+
+
 def command_of(pid):
     with contextlib.suppress(OSError):
         with open(f"/proc/{pid}/cmdline", "rb") as line:
@@ -374,6 +379,7 @@ def test_a_decoder_that_dies_is_nobody_elses_end(server, number):
             with open(f"/proc/{maker}/environ", "rb") as environment:
                 names = {each.split(b"=")[0] for each in environment.read().split(b"\0") if each}
             assert names <= {b"PATH", b"LC_ALL", b"TZ", b"HOME", b"TMPDIR"}, names
+            wait_for(lambda pid=maker: first_to_go(pid), "it goes before the server where memory ends")
             held = [os.readlink(f"/proc/{maker}/fd/{number}") for number in os.listdir(f"/proc/{maker}/fd")]
             assert not [each for each in held if each.startswith("socket:") or "lock" in each], held
             os.kill(maker, number)

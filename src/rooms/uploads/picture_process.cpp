@@ -6,6 +6,7 @@
 
 #include <boost/json.hpp>
 #include <cstdlib>
+#include <fstream>
 #include <optional>
 #include <stdexcept>
 #include <system_error>
@@ -110,6 +111,8 @@ void make_picture_and_exit(const std::vector<std::string>& paths) {
   const rlimit none{0, 0};
   setrlimit(RLIMIT_CORE, &none);
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  // Where the machine runs out of memory, this goes and not the server or its database.
+  std::ofstream("/proc/self/oom_score_adj") << 900;
   json::object said;
   try {
     if (paths.size() != 3) throw std::runtime_error("make-picture takes three paths");
