@@ -59,8 +59,8 @@ Problem to_problem(const db::Error& error, const ConstraintErrors& constraints) 
     }
     case db::ErrorKind::unavailable:
     case db::ErrorKind::out_of_space:
-    case db::ErrorKind::retryable:
       return Problem(ErrorCode::service_unavailable).retry_after(1);
+    case db::ErrorKind::retryable:  // too many at one row, and tried often enough
     case db::ErrorKind::timeout:
       return Problem(ErrorCode::overloaded).retry_after(1);
     case db::ErrorKind::outcome_unknown:
@@ -585,6 +585,8 @@ Awaitable<Response> Pipeline::work(Ticket& ticket, std::string body, BodyReader*
       continue;
     }
     ticket.rates.insert(ticket.rates.end(), call.rates.begin(), call.rates.end());
+    // Its key is free before its refusal is told: who comes again at once would hear that it is still running.
+    if (problem && call.keyed) co_await call.transaction->rollback();
     if (problem) {
       if (info_of(problem->code).status < 500) ticket.cause.clear();
       response = to_response(*problem, ticket.request_id);

@@ -117,7 +117,7 @@ class Round:
                 and max(self.beside["live"]) < 0.5 and max(self.beside["ready"]) < 1 and max(self.beside["message"]) < 5)
 
 
-def check_refusals(answers):
+def check_refusals(server, answers):
     """Each is a whole problem that says when to come again; those that differ by id and time alone are looked at once."""
     targets = {"GET": "/api/users/me", "POST": "/api/gigs", "PUT": "/api/users/location"}
     kinds = {(answer.kind, re.sub(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", b"<id>", re.sub(rb"\r\nDate: [^\r]*", b"", answer.data)))
@@ -127,7 +127,8 @@ def check_refusals(answers):
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head.decode().split("\r\n")[1:])}
         answer = Answer(503, headers, body)
         check_answer(kind, targets[kind], answer)
-        assert answer.json["code"] == "overloaded" and int(headers["retry-after"]) >= 1, answer
+        causes = [line for line in server.log().splitlines() if '"status":503' in line and '"cause"' in line]
+        assert answer.json["code"] == "overloaded" and int(headers["retry-after"]) >= 1, (answer, causes[:5])
 
 
 def check_posts(server, mix, answers):
@@ -165,6 +166,6 @@ def test_three_times_the_capacity():
             answers = flood.answers
         assert {answer.status for answer in answers} == {200, 201, 503}
         assert rounds[-1].hold(), "; ".join(map(str, rounds))
-        check_refusals([answer for answer in answers if answer.status == 503])
+        check_refusals(own, [answer for answer in answers if answer.status == 503])
         print("{} posts acknowledged, {} refused".format(*check_posts(own, mix, answers)))
         assert '"event":"overload.shed"' in own.log()

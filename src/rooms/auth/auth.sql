@@ -111,13 +111,23 @@ DELETE FROM socket_tickets WHERE hash = :hash AND expires_at > now() RETURNING u
 DELETE FROM socket_tickets WHERE hash IN (SELECT hash FROM socket_tickets WHERE expires_at < now() LIMIT 1000)
 
 -- name: auth.write_reset
--- A row whoever asks, so that an address that nobody has costs the same; without a user nothing is sent. So it is for
--- somebody who is suspended, or was sent three within a quarter of an hour.
-INSERT INTO mails (id, user_id, purpose, expires_at)
-SELECT :id, (SELECT u.id FROM users u WHERE u.email = :email AND u.suspended_at IS NULL AND
-               (SELECT count(*) FROM mails m WHERE m.user_id = u.id AND m.purpose = 'PASSWORD_RESET'
-                AND m.created_at > now() - interval '15 minutes') < 3),
-       'PASSWORD_RESET', now() + interval '30 minutes'
+-- The same for every address, whether or not somebody has it: auth.look_up_asked finds out.
+INSERT INTO mails (id, asked_for, purpose, expires_at)
+VALUES (:id, :email, 'PASSWORD_RESET', now() + interval '30 minutes')
+
+-- name: auth.look_up_asked
+-- Whose the addresses are that were asked for, a bite at a time. Nothing is sent to nobody, to somebody who is suspended,
+-- or past three within a quarter of an hour.
+WITH asked AS (
+  SELECT id, asked_for FROM mails WHERE asked_for IS NOT NULL ORDER BY asked_for, id LIMIT 100 FOR UPDATE),
+found AS (
+  SELECT a.id, u.id AS user_id, row_number() OVER (PARTITION BY u.id ORDER BY a.id) AS nth
+  FROM asked a JOIN users u ON u.email = a.asked_for AND u.suspended_at IS NULL)
+UPDATE mails m SET asked_for = NULL, user_id = (
+  SELECT f.user_id FROM found f WHERE f.id = m.id AND f.nth +
+    (SELECT count(*) FROM mails s WHERE s.user_id = f.user_id AND s.purpose = 'PASSWORD_RESET'
+     AND s.created_at > now() - interval '15 minutes') <= 3)
+FROM asked a WHERE m.id = a.id
 
 -- name: auth.write_verification
 -- Nothing for an address that is verified, nor past five within an hour.
@@ -144,7 +154,9 @@ SELECT user_id FROM used
 
 -- name: auth.void_resets
 -- A password that was just changed is not changed again by a link that lies in a mailbox.
-UPDATE mails SET used_at = now() WHERE user_id = :user_id AND purpose = 'PASSWORD_RESET' AND used_at IS NULL
+UPDATE mails SET used_at = now()
+WHERE (user_id = :user_id OR asked_for = (SELECT email FROM users WHERE id = :user_id))
+  AND purpose = 'PASSWORD_RESET' AND used_at IS NULL
 
 -- name: auth.claim_mail
 -- What is to be sent next, and held for five minutes, longer than sending it takes: no other server sends it meanwhile, and
@@ -169,12 +181,15 @@ UPDATE mails SET refused_at = now() WHERE id = :id
 UPDATE mails SET due_at = now() + make_interval(secs => least(600, 2 ^ least(attempts, 10))) WHERE id = :id
 
 -- name: auth.mails_waiting
--- For the metrics, along the short index of what is not sent: what is still to be sent and since when, and what never
--- was before its token ended.
+-- For the metrics, along the short indexes of what is not sent and not looked up: what is still to be sent and since when,
+-- and what never was before its token ended.
 SELECT count(*) FILTER (WHERE expires_at > now()) AS waiting, count(*) FILTER (WHERE expires_at <= now()) AS expired,
   coalesce(greatest(0, extract(epoch FROM now() - min(created_at) FILTER (WHERE expires_at > now())) * 1000000)::bigint, 0)
     AS age_us
-FROM mails WHERE sent_at IS NULL AND refused_at IS NULL AND user_id IS NOT NULL AND used_at IS NULL
+FROM (SELECT created_at, expires_at, used_at FROM mails
+      WHERE sent_at IS NULL AND refused_at IS NULL AND user_id IS NOT NULL
+      UNION ALL SELECT created_at, expires_at, used_at FROM mails WHERE asked_for IS NOT NULL) unsent
+WHERE used_at IS NULL
 
 -- name: auth.purge_mails
 -- A day after their tokens ended.

@@ -54,6 +54,7 @@ struct DueMail {
 BOOST_DESCRIBE_STRUCT(DueMail, (), (id, purpose, attempts, email, name))
 
 const db::Query<db::Nothing, NewReset> insert_reset{sql::write_reset};
+const db::Query<db::Nothing> look_up_asked{sql::look_up_asked};
 const db::Query<db::Nothing, NewVerification> insert_verification{sql::write_verification};
 const db::Query<MailHolder, MailKey> select_holder{sql::mail_holder};
 const db::Query<Uuid, MailKey> take_mail{sql::use_mail};
@@ -265,6 +266,10 @@ Awaitable<void> void_resets(db::Executor& db, Uuid user) { co_await db::run(db, 
 
 Awaitable<MailTally> send_mail(Deps& deps, db::Client& database) {
   MailTally tally;
+  for (bool more = true; more;) {
+    const auto asked = database.begin();
+    more = co_await db::run_last(*asked, look_up_asked) > 0;
+  }
   // One by one, each marked as soon as its outcome is known: whenever a server ends, at most one is sent again.
   while (!deps.post.draining()) {
     const auto claim = database.begin();

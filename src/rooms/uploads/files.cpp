@@ -316,19 +316,6 @@ std::optional<Uuid> id_in_key(std::string_view key) {
   return id;
 }
 
-void remove_files(Deps& deps, std::vector<Uuid> ids) {
-  deps.file_work.post([&store = deps.store, ids = std::move(ids)] {
-    for (const Uuid& id : ids) {
-      try {
-        store.remove(key_of(id, Variant::picture));
-        store.remove(key_of(id, Variant::thumbnail));
-      } catch (const storage::Error& error) {
-        log::Line(log::Level::warn, "file.not_removed").with("upload_id", to_string(id)).with("cause", error.what());
-      }
-    }
-  });
-}
-
 void forget_one(Deps& deps, const Uuid& id) {
   deps.shelf->remove(id);
   deps.node.say("picture.removed", R"({"id":")" + to_string(id) + "\"}");

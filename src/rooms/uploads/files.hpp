@@ -23,9 +23,6 @@ std::string key_of(const Uuid& id, Variant variant);
 /// The id in a key; nothing when it is none of this room's.
 std::optional<Uuid> id_in_key(std::string_view key);
 
-/// Removes both files of each, which never had a row, on the pool; what fails is left to the sweep.
-void remove_files(Deps& deps, std::vector<Uuid> ids);
-
 /// No server shows this one from memory any more: see forget().
 void forget_one(Deps& deps, const Uuid& id);
 /// Before the node starts: does what other servers' forget() asks for.
@@ -94,12 +91,24 @@ class Folder {
   /// When this process began: what is older was under way in none of its requests.
   std::chrono::system_clock::time_point began() const { return began_; }
 
+  /// A picture that was stored and came to nothing: remove_left_over() takes it from here. A crash leaves it to the
+  /// sweep.
+  void leave(const Uuid& id) {
+    const std::lock_guard guard(mutex_);
+    left_.push_back(id);
+  }
+  std::vector<Uuid> take_left() {
+    const std::lock_guard guard(mutex_);
+    return std::exchange(left_, {});
+  }
+
   std::chrono::steady_clock::time_point next_sweep{}, next_removal{};  ///< of the jobs' thread
 
  private:
   std::filesystem::path path_;
   std::chrono::system_clock::time_point began_;
   std::mutex mutex_;
+  std::vector<Uuid> left_;
   int lock_ = -1;
   bool alone_ = false;
 };

@@ -45,6 +45,7 @@ const db::Query<Uuid> collect_unused{sql::collect};
 const db::Query<db::Nothing> mend_unused{sql::mend};
 const db::Query<Uuid, std::vector<Uuid>> select_known{sql::known};
 const db::Query<Uuid, std::int64_t> select_removable{sql::removable};
+const db::Query<db::Nothing, std::vector<Uuid>> insert_left_over{sql::leave_over};
 const db::Query<db::Nothing, std::vector<Uuid>> note_removed{sql::files_removed};
 const db::Query<SomeRow, SomeParameters> select_some{sql::some};
 
@@ -90,9 +91,15 @@ Inventory take_stock(storage::Store& store, Folder& folder) {
   return stock;
 }
 
-/// Files without a row.
-Awaitable<std::int64_t> remove_strays(Deps& deps, db::Client& database, const Inventory& stock) {
-  std::int64_t removed = 0;
+Awaitable<void> leave_over(db::Client& database, std::vector<Uuid> ids) {
+  if (ids.empty()) co_return;
+  const auto transaction = database.begin();
+  co_await db::run_last(*transaction, insert_left_over, std::move(ids));
+}
+
+/// Files without a row. How many pictures they are of.
+Awaitable<std::int64_t> leave_strays(db::Client& database, const Inventory& stock) {
+  std::int64_t found = 0;
   for (std::size_t at = 0; at < stock.old.size(); at += bite) {
     const auto begin = stock.old.begin() + static_cast<std::ptrdiff_t>(at);
     const auto end = stock.old.begin() + static_cast<std::ptrdiff_t>(std::min(stock.old.size(), at + bite));
@@ -100,10 +107,10 @@ Awaitable<std::int64_t> remove_strays(Deps& deps, db::Client& database, const In
     std::ranges::sort(known);
     std::vector<Uuid> strays;
     std::set_difference(begin, end, known.begin(), known.end(), std::back_inserter(strays));
-    removed += static_cast<std::int64_t>(strays.size());
-    if (!strays.empty()) remove_files(deps, std::move(strays));
+    found += static_cast<std::int64_t>(strays.size());
+    co_await leave_over(database, std::move(strays));
   }
-  co_return removed;
+  co_return found;
 }
 
 /// Rows without a file: one that nothing refers to goes; of others it can only be told, for the file may come back with
@@ -225,7 +232,7 @@ bool Folder::enter() {
 Awaitable<void> sweep(Deps& deps, db::Client& database) {
   if (std::chrono::steady_clock::now() < deps.folder->next_sweep) co_return;
   const Inventory stock = co_await deps.file_work.run([&deps] { return take_stock(deps.store, *deps.folder); });
-  const std::int64_t strays = co_await remove_strays(deps, database, stock);
+  const std::int64_t strays = co_await leave_strays(database, stock);
   co_await look_for_missing(database, stock);
   if (strays > 0) log::Line(log::Level::info, "files.swept").with("uploads", strays);
   deps.folder->next_sweep = std::chrono::steady_clock::now() + sweep_every;
@@ -245,6 +252,7 @@ Awaitable<void> collect(Deps& deps, db::Client& database) {
 }
 
 Awaitable<void> remove_left_over(Deps& deps, db::Client& database) {
+  co_await leave_over(database, deps.folder->take_left());
   if (std::chrono::steady_clock::now() < deps.folder->next_removal) co_return;
   for (;;) {
     const std::vector<Uuid> ids = co_await db::all(database.reads(), select_removable, backup_lock);

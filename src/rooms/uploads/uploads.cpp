@@ -140,7 +140,7 @@ class Workpiece {
     deps_.file_work.post([files = std::vector<fs::path>{source, picture, thumbnail}] {
       for (const fs::path& file : files) ::unlink(file.c_str());
     });
-    if (stored && !kept) remove_files(deps_, {id});
+    if (stored && !kept) deps_.folder->leave(id);
   }
   Workpiece(const Workpiece&) = delete;
   Workpiece& operator=(const Workpiece&) = delete;

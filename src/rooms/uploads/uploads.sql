@@ -87,6 +87,10 @@ SELECT id FROM gone
 -- to have had it for this statement is enough.
 SELECT upload_id FROM removed_files WHERE (SELECT pg_try_advisory_xact_lock(:backup_lock::bigint)) LIMIT 50
 
+-- name: uploads.leave_over
+-- Files that no row is for.
+INSERT INTO removed_files (upload_id) SELECT unnest(:ids) ON CONFLICT DO NOTHING
+
 -- name: uploads.files_removed
 -- Nothing of them is left.
 DELETE FROM removed_files WHERE upload_id = ANY (:ids)

@@ -427,6 +427,7 @@ TEST_F(Uploads, KeepAQuotaThatHoldsHoweverManyComeAtOnce) {
   }
   EXPECT_EQ(made, 2);
   settle(small);
+  remove_left_over(small);
   EXPECT_EQ(files(small).size(), 6U);
   EXPECT_EQ(small.sql("SELECT files::text FROM upload_sums"), "3");
   EXPECT_EQ(upload(someone, picture("png"), "gig", small).code(), "quota_exceeded");
@@ -566,6 +567,8 @@ TEST_F(Uploads, AreSweptAndCollected) {
   own.restart();
   own.wait(uploads::sweep(own.house().uploads, own.desk().database));
   settle(own);
+  EXPECT_EQ(left_over(own), "2") << "of the stray and of the row that had none";
+  remove_left_over(own);
   EXPECT_FALSE(fs::exists(path_of(stray, own)));
   EXPECT_FALSE(fs::exists(own.files() / "incoming" / "half.in"));
   EXPECT_EQ(own.sql("SELECT count(*) FROM uploads WHERE id = $1::uuid", {lost}), "0");
