@@ -12,7 +12,6 @@ namespace hourz {
 namespace {
 
 constexpr double radians = std::numbers::pi / 180;
-constexpr double mean_radius_m = 6371008.8;  // IUGG
 
 /// A number in 0..1 from four bytes.
 double fraction(const std::uint8_t* bytes) {

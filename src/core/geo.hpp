@@ -8,6 +8,8 @@
 
 namespace hourz {
 
+inline constexpr double mean_radius_m = 6371008.8;  ///< of the sphere, IUGG
+
 struct Latitude {
   double degrees = 0;  ///< -90..90
   bool operator==(const Latitude&) const = default;

@@ -177,6 +177,59 @@ TEST(Nearest, SettledMeansNothingNearerWasLeftBehind) {
   EXPECT_GT(unsettled, 0);
 }
 
+TEST(Nearest, ThePlaneSettlesAsTheSphereDoes) {
+  std::mt19937 random(5);
+  std::uniform_real_distribution<double> part(0, 1);
+  const auto plane_y = [](double latitude) {
+    return std::asinh(std::tan(std::clamp(latitude, -85.05, 85.05) * std::numbers::pi / 180)) * 180 / std::numbers::pi;
+  };
+  int served = 0, unsettled = 0;
+  for (int round = 0; round < 3000; ++round) {
+    const Point from{140 * part(random) - 70, 360 * part(random) - 180};
+    const double radius_m = 100 * std::pow(1000, part(random));  // 100 m to 100 km
+    if (!PlaneOrder::serves(from, radius_m)) continue;
+    ++served;
+    // As far as three times the radius, or anywhere on the earth.
+    const double spread = radius_m * 3 / 111'195, upward = spread / std::cos(from.latitude * std::numbers::pi / 180);
+    std::vector<std::pair<double, Candidate>> world(200);
+    for (auto& [plane, one] : world) {
+      Point point{from.latitude + spread * (2 * part(random) - 1), from.longitude + upward * (2 * part(random) - 1)};
+      if (round % 5 == 0 && part(random) < 0.5) point = {180 * part(random) - 90, 360 * part(random) - 180};
+      point.longitude = std::remainder(point.longitude, 360.0);
+      plane = std::hypot(point.longitude - from.longitude, plane_y(point.latitude) - plane_y(from.latitude));
+      one.distance_m = gigs::sphere_distance_m(from, point) * (0.9945 + 0.01 * part(random));
+      one.id = make_uuid();
+    }
+    std::ranges::sort(world, {}, &std::pair<double, Candidate>::first);
+    std::vector<Candidate> truth;
+    for (const auto& [plane, one] : world) {
+      if (one.distance_m <= radius_m) truth.push_back(one);
+    }
+    std::ranges::sort(truth, {}, &Candidate::distance_m);
+    const std::int64_t wanted = 1 + round % 30;
+    for (std::int64_t asked = first_candidates(wanted);; asked *= 4) {
+      std::vector<Candidate> rows;
+      for (const auto& [plane, one] : world) {
+        if (static_cast<std::int64_t>(rows.size()) < asked) rows.push_back(one);
+      }
+      if (!settle_nearest(rows, asked, wanted, radius_m, PlaneOrder{from.latitude, radius_m})) {
+        ++unsettled;
+        continue;
+      }
+      const auto whole = std::min(truth.size(), static_cast<std::size_t>(wanted));
+      ASSERT_GE(rows.size(), whole) << round;
+      for (std::size_t i = 0; i < whole; ++i) ASSERT_EQ(rows[i].id, truth[i].id) << round;
+      break;
+    }
+  }
+  EXPECT_GT(served, 1500);
+  EXPECT_GT(unsettled, 0);
+  EXPECT_FALSE(PlaneOrder::serves({69.5, 20}, 100'000));
+  EXPECT_FALSE(PlaneOrder::serves({0, 179.5}, 1000));
+  EXPECT_FALSE(PlaneOrder::serves({60, -177.5}, 100'000));
+  EXPECT_TRUE(PlaneOrder::serves({13.75, 100.5}, 100'000));
+}
+
 TEST(Nearest, FewAreSettledAtOnce) {
   std::vector<Candidate> none;
   EXPECT_TRUE(settle_nearest(none, 10, 5, 100));

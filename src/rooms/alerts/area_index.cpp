@@ -27,7 +27,7 @@ struct Circle {
 bool holds(const Circle& circle, Point point) {
   const OnEarth middle(circle.middle.longitude, circle.middle.latitude), other(point.longitude, point.latitude);
   // On the sphere of the mean radius first: ten times as fast, and off by at most 0.6 %.
-  static const bg::strategy::distance::haversine<double> haversine(6371008.8);
+  static const bg::strategy::distance::haversine<double> haversine(mean_radius_m);
   const double roughly_m = bg::distance(OnSphere(bg::get<0>(middle), bg::get<1>(middle)),
                                         OnSphere(bg::get<0>(other), bg::get<1>(other)), haversine);
   if (roughly_m < circle.radius_m * 0.99) return true;

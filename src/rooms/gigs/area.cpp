@@ -7,7 +7,6 @@
 namespace hourz::gigs {
 namespace {
 constexpr double radians = std::numbers::pi / 180;
-constexpr double mean_radius_m = 6371008.8;  // IUGG
 }  // namespace
 
 double sphere_distance_m(Point a, Point b) {

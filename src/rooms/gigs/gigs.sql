@@ -252,13 +252,14 @@ SELECT @card@, g.distance_m FROM (
   WHERE @box@ AND @filters@ LIMIT :candidates) g @people_of@
 
 -- name: gigs.near_plain
--- The first page without filter or box, which most searches are: the caller drops what lies beyond the radius, since a
--- page's candidates are few, and an open gig has no helper.
+-- The first page without filter or box, which most searches are, in the order of the plane: the caller settles it as above
+-- and drops what lies beyond the radius, since a page's candidates are few. An open gig has no helper.
 SELECT @card@, g.distance_m FROM (
   SELECT g.*, ST_Distance(g.public_location, @point@) AS distance_m
   FROM gigs g
   WHERE g.status = 'PENDING' AND @unmet@
-  ORDER BY g.public_location <-> @point@ LIMIT :candidates) g @seeker_of@
+  ORDER BY g.plane <-> point(:longitude, degrees(ln(tan(radians(45 + :latitude::double precision / 2)))))
+  LIMIT :candidates) g @seeker_of@
 
 -- name: gigs.near_other
 -- The same for gigs that are no longer open, on their own index.

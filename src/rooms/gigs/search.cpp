@@ -148,7 +148,8 @@ BOOST_DESCRIBE_STRUCT(Parameters, (),
                        starts_before, words, sort, after_key, after_id, before, before_id, below_budget, page,
                        candidates, cap, walk))
 
-/// The few that the plainest search has: its statement runs thousands of times a second.
+/// The few that the plainest search has, away from the poles and the antimeridian: its statement runs thousands of
+/// times a second.
 struct PlainParameters {
   Uuid viewer;
   double latitude = 0, longitude = 0;
@@ -319,23 +320,27 @@ Parameters parameters_of(const Position& at, const Uuid& viewer, std::int64_t li
 
 struct NearPage {
   std::vector<NearRow> rows;
-  bool all_came;  ///< fewer candidates than were asked for: the walk has ended
+  bool ended;  ///< fewer candidates than were asked for, of a walk that may have been cut short
 };
 
-/// A page in the order of the index of places: the number of candidates grows until its front is settled. Nothing where
+/// A page in the order of an index of places: the number of candidates grows until its front is settled. Nothing where
 /// a crowd at about one distance would take thousands of them; `p.radius_m` is then what that crowd needs.
 Awaitable<std::optional<NearPage>> nearest(db::Executor& db, Parameters& p) {
+  const bool on_plane = p.is_plain() && p.after_key < 0 && PlaneOrder::serves({p.latitude, p.longitude}, p.radius_m);
   double farthest_m = p.radius_m;
   for (p.candidates = first_candidates(p.page); p.candidates < few; p.candidates *= 4) {
     std::vector<NearRow> rows;
-    if (p.is_plain() && p.after_key < 0) {
+    if (on_plane) {
       const PlainParameters few_of_p{p.viewer, p.latitude, p.longitude, p.candidates};
       rows = co_await db::all(db, select_near_plain, few_of_p);
     } else {
       rows = co_await db::all(db, p.status == Status::PENDING ? select_near : select_near_other, p);
     }
-    const bool all_came = static_cast<std::int64_t>(rows.size()) < p.candidates;
-    if (settle_nearest(rows, p.candidates, p.page, p.radius_m)) co_return NearPage{std::move(rows), all_came};
+    const bool ended = !on_plane && static_cast<std::int64_t>(rows.size()) < p.candidates;
+    const bool settled =
+        on_plane ? settle_nearest(rows, p.candidates, p.page, p.radius_m, PlaneOrder{p.latitude, p.radius_m})
+                 : settle_nearest(rows, p.candidates, p.page, p.radius_m);
+    if (settled) co_return NearPage{std::move(rows), ended};
     farthest_m = rows.back().distance_m;
   }
   p.radius_m = std::min(p.radius_m, farthest_m * 1.01 + 1);
@@ -421,7 +426,7 @@ Awaitable<GigList> search(Deps& deps, Call& call, Query<SearchQuery> query) {
   std::optional<NearPage> near;
   std::optional<WalkEnd> end;
   if (at.sort == Sort::DISTANCE && !rare) near = co_await nearest(call.db(), p);
-  if (near && near->all_came && !p.is_plain()) end = co_await cut_short(call.db(), p, near->rows);
+  if (near && near->ended) end = co_await cut_short(call.db(), p, near->rows);
   if (end && end->key <= p.after_key) near.reset();  // a crowd wider than the walk
   if (near) {
     fill(list, std::move(near->rows), page, end, &NearRow::distance_m, cursor_at);

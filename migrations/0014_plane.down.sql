@@ -1,0 +1,2 @@
+DROP INDEX gigs_open_plane;
+ALTER TABLE gigs DROP COLUMN plane;
