@@ -1,2 +1,1 @@
 DROP INDEX gigs_open_plane;
-ALTER TABLE gigs DROP COLUMN plane;

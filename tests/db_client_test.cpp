@@ -152,7 +152,7 @@ TEST_F(DbClient, QueuesAreBounded) {
     asio::co_spawn(io, record(one(reads(), number, 1), &kinds[i], &left), asio::detached);
   }
   ASSERT_TRUE(until([&] { return left == 0; }));
-  EXPECT_EQ(std::count(kinds.begin(), kinds.end(), std::optional(ErrorKind::unavailable)), 1100 - 1024);
+  EXPECT_EQ(std::count(kinds.begin(), kinds.end(), std::optional(ErrorKind::timeout)), 1100 - 1024);
   EXPECT_EQ(std::count(kinds.begin(), kinds.end(), std::nullopt), 1024);
 }
 
@@ -437,7 +437,7 @@ TEST_F(DbClient, AnExhaustedPoolMakesWaitersWaitThenFail) {
   EXPECT_EQ(kinds[0], std::nullopt);
   EXPECT_EQ(kinds[1], ErrorKind::timeout);
   EXPECT_EQ(kinds[2], ErrorKind::timeout);
-  EXPECT_EQ(kinds[3], ErrorKind::unavailable);
+  EXPECT_EQ(kinds[3], ErrorKind::timeout);
   others.clear();
   b.reset();
   ASSERT_TRUE(nothing_in_use());

@@ -101,7 +101,7 @@ class Reads final : public Executor, public std::enable_shared_from_this<Reads> 
     if (best != nullptr && best->depth() < depth_limit) {
       best->submit(std::move(bound), alone, std::move(handler));
     } else if (stopped_ || best != nullptr || pending_.size() >= depth_limit) {
-      fail_later<Result>(context_->io, std::move(handler), ErrorKind::unavailable,
+      fail_later<Result>(context_->io, std::move(handler), stopped_ ? ErrorKind::unavailable : ErrorKind::timeout,
                          stopped_ ? "the database client stopped" : "too many statements are waiting");
     } else {
       pending_.push_back({std::move(bound), std::move(handler), Clock::now()});
@@ -194,8 +194,8 @@ class Pool : public std::enable_shared_from_this<Pool> {
  public:
   explicit Pool(std::shared_ptr<Context> context) : context_(std::move(context)), sweep_timer_(context_->io) {}
 
-  /// Waits for a connection: Error `timeout` after pool_timeout, `unavailable` when there is none to wait for, the
-  /// queue is full, or the pool stopped.
+  /// Waits for a connection: Error `timeout` after pool_timeout or when the queue is full, `unavailable` when there is
+  /// none to wait for or the pool stopped.
   Awaitable<std::shared_ptr<Connection>> acquire() {
     return asio::async_initiate<const asio::use_awaitable_t<>&, void(std::exception_ptr, std::shared_ptr<Connection>)>(
         [this](Handler<std::shared_ptr<Connection>> handler) { wait(std::move(handler)); }, asio::use_awaitable);
@@ -254,7 +254,7 @@ class Pool : public std::enable_shared_from_this<Pool> {
     if (stopped_) {
       fail(std::move(handler), ErrorKind::unavailable, "the database client stopped");
     } else if (waiters_.size() >= static_cast<std::size_t>(std::max(1, context_->options.pool_queue))) {
-      fail(std::move(handler), ErrorKind::unavailable, "too many transactions are waiting for a connection");
+      fail(std::move(handler), ErrorKind::timeout, "too many transactions are waiting for a connection");
     } else {
       waiters_.push_back({std::move(handler), Clock::now()});
       connect_more();

@@ -28,7 +28,7 @@ using Awaitable = boost::asio::awaitable<T>;
 enum class ErrorKind {
   unavailable,      ///< no connection to be had, or lost before the statement can have had an effect
   outcome_unknown,  ///< lost or overdue while a commit was under way: it may have taken effect
-  timeout,          ///< a deadline passed: the server's, the client's, or waiting for a pooled connection
+  timeout,          ///< a deadline passed: the server's, the client's, or of waiting for a turn; or too many wait
   retryable,        ///< deadlock (40P01), serialization failure (40001), lock not to be had (55P03): run it again
   constraint,       ///< class 23; `constraint` names it
   out_of_space,     ///< 53100

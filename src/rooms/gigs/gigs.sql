@@ -28,6 +28,11 @@
 -- fragment: point
   ST_SetSRID(ST_MakePoint(:longitude, :latitude), 4326)::geography
 
+-- fragment: plane
+  -- As gigs_open_plane has it, to the letter.
+  point(ST_X(g.public_location::geometry),
+        degrees(ln(tan(radians(45 + greatest(-85.05, least(85.05, ST_Y(g.public_location::geometry))) / 2)))))
+
 -- fragment: blocked
   (EXISTS (SELECT 1 FROM blocks WHERE blocker_id = g.seeker_id AND blocked_id = :viewer)
    OR EXISTS (SELECT 1 FROM blocks WHERE blocker_id = :viewer AND blocked_id = g.seeker_id))
@@ -258,7 +263,7 @@ SELECT @card@, g.distance_m FROM (
   SELECT g.*, ST_Distance(g.public_location, @point@) AS distance_m
   FROM gigs g
   WHERE g.status = 'PENDING' AND @unmet@
-  ORDER BY g.plane <-> point(:longitude, degrees(ln(tan(radians(45 + :latitude::double precision / 2)))))
+  ORDER BY @plane@ <-> point(:longitude, degrees(ln(tan(radians(45 + :latitude::double precision / 2)))))
   LIMIT :candidates) g @seeker_of@
 
 -- name: gigs.near_other
