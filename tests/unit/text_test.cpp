@@ -199,7 +199,7 @@ TEST(Secrets, AreNeverTrimmedAndBoundedBeforeAnythingCosts) {
   EXPECT_EQ(secret(times("e\u0301", 128)), times("\u00e9", 128));
   const auto start = std::chrono::steady_clock::now();
   EXPECT_EQ(secret(std::string(1 << 20, '\xff')), "!too_long");
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(20));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(100));
 }
 
 }  // namespace
