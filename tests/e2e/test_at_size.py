@@ -17,7 +17,7 @@ GIGS = 1_000_000
 PATIENCE_S = 2
 
 # What servers of both sides of the upgrade ask and write: statements that the oldest and the newest schema know.
-BEFORE = 4  # six steps are jumped; two of them change users, where everybody reads and writes
+BEFORE = 4  # ten steps are taken; two of them change users, where everybody reads and writes
 READS = [
     "SELECT id FROM gigs WHERE status = 'PENDING' AND ST_DWithin(public_location, {point}, 3000) "
     "ORDER BY public_location <-> {point} LIMIT 20",
@@ -91,7 +91,7 @@ def migrate(database, *arguments):
 
 
 def test_nobody_waits_while_the_schema_takes_its_steps(city):
-    """X04: five steps up beside readers and writers, while a transaction like a backup's reads users all along at first:
+    """X04: ten steps up beside readers and writers, while a transaction like a backup's reads users all along at first:
     the steps that want that table step back in time for whoever stands behind them, and come through once it has ended."""
     rows = int(city.sql("SELECT count(*) FROM gigs")[0][0])
     assert rows >= GIGS * 0.99

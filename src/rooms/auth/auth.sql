@@ -119,10 +119,11 @@ VALUES (:id, :email, 'PASSWORD_RESET', now() + interval '30 minutes')
 -- Whose the addresses are that were asked for, a bite at a time. Nothing is sent to nobody, to somebody who is suspended,
 -- or past three within a quarter of an hour.
 WITH asked AS (
-  SELECT id, asked_for FROM mails WHERE asked_for IS NOT NULL ORDER BY asked_for, id LIMIT 100 FOR UPDATE),
+  SELECT id, asked_for, expires_at > now() AND used_at IS NULL AS good
+  FROM mails WHERE asked_for IS NOT NULL ORDER BY asked_for, id LIMIT 100 FOR UPDATE),
 found AS (
   SELECT a.id, u.id AS user_id, row_number() OVER (PARTITION BY u.id ORDER BY a.id) AS nth
-  FROM asked a JOIN users u ON u.email = a.asked_for AND u.suspended_at IS NULL)
+  FROM asked a JOIN users u ON u.email = a.asked_for AND u.suspended_at IS NULL WHERE a.good)
 UPDATE mails m SET asked_for = NULL, user_id = (
   SELECT f.user_id FROM found f WHERE f.id = m.id AND f.nth +
     (SELECT count(*) FROM mails s WHERE s.user_id = f.user_id AND s.purpose = 'PASSWORD_RESET'
@@ -143,13 +144,13 @@ SELECT u.id AS user_id, u.email FROM mails m JOIN users u ON u.id = m.user_id
 WHERE m.id = :id AND m.purpose = :purpose AND m.used_at IS NULL AND m.expires_at > now() AND u.suspended_at IS NULL
 
 -- name: auth.use_mail
--- Of several with one token at once, one uses it; the user's others of that purpose end with it.
+-- Of several with one token at once, one uses it; the user's others of that purpose end with it, looked up or not.
 WITH used AS (
   UPDATE mails SET used_at = now() WHERE id = :id AND purpose = :purpose AND used_at IS NULL AND expires_at > now()
   RETURNING user_id),
 others AS (
-  UPDATE mails m SET used_at = now() FROM used
-  WHERE m.user_id = used.user_id AND m.purpose = :purpose AND m.id <> :id AND m.used_at IS NULL)
+  UPDATE mails m SET used_at = now() FROM used JOIN users u ON u.id = used.user_id
+  WHERE (m.user_id = used.user_id OR m.asked_for = u.email) AND m.purpose = :purpose AND m.id <> :id AND m.used_at IS NULL)
 SELECT user_id FROM used
 
 -- name: auth.void_resets

@@ -246,6 +246,7 @@ mail::Message compose(const Deps& deps, const DueMail& due) {
   return message;
 }
 
+constexpr std::int64_t look_up_bite = 100;      // of auth.look_up_asked
 constexpr std::int32_t tries_when_refused = 3;  // some servers say 550 and mean "not now"
 
 }  // namespace
@@ -266,15 +267,15 @@ Awaitable<void> void_resets(db::Executor& db, Uuid user) { co_await db::run(db, 
 
 Awaitable<MailTally> send_mail(Deps& deps, db::Client& database) {
   MailTally tally;
-  for (bool more = true; more;) {
-    const auto asked = database.begin();
-    more = co_await db::run_last(*asked, look_up_asked) > 0;
-  }
-  // One by one, each marked as soon as its outcome is known: whenever a server ends, at most one is sent again.
+  // One by one, each marked as soon as its outcome is known: whenever a server ends, at most one is sent again. What
+  // was asked for meanwhile is looked up before each, so that it waits for no longer than its turn.
   while (!deps.post.draining()) {
+    const auto asked = database.begin();
+    const bool more = co_await db::run_last(*asked, look_up_asked) == look_up_bite;
     const auto claim = database.begin();
     const auto due = co_await db::maybe(*claim, claim_due);
     co_await claim->commit();
+    if (!due && more) continue;
     if (!due) break;
     const mail::Delivery delivery = co_await deps.post.send(compose(deps, *due));
     const bool sent = delivery.outcome == mail::Outcome::sent;

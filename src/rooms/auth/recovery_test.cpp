@@ -252,6 +252,39 @@ TEST_F(AuthMail, AChangedPasswordEndsTheLinks) {
   EXPECT_EQ(mails_to(email), 2U);
 }
 
+TEST_F(AuthMail, AResetEndsWhatWasAskedForBesideIt) {
+  const std::string email = registered();
+  ask_reset(email);
+  const std::string token = token_to(email, "password");
+  ask_reset(email);
+  EXPECT_EQ(confirm(token).status, 204);
+  send();
+  EXPECT_EQ(mails_to(email), 2U) << "one to verify, one to reset";
+  // What nobody looked at in time takes no place of what is asked for now.
+  for (int i = 0; i < 3; ++i) ask_reset(email);
+  world().sql(
+      "UPDATE mails SET expires_at = now(), created_at = now() - interval '1 hour' WHERE asked_for IS NOT NULL");
+  ask_reset(email);
+  send();
+  EXPECT_EQ(mails_to(email), 3U);
+}
+
+TEST_F(AuthMail, WhatIsAskedForWhileOthersAreSentWaitsForItsTurnAlone) {
+  send();
+  world().sql("DELETE FROM mails");
+  const std::string email = registered();
+  registered();
+  mailbox_->taken = [&, first = true]() mutable {
+    if (std::exchange(first, false))
+      world().sql(
+          "INSERT INTO mails (id, asked_for, purpose, expires_at) VALUES "
+          "(gen_random_uuid(), $1, 'PASSWORD_RESET', now() + interval '30 minutes')",
+          {email});
+  };
+  EXPECT_EQ(send().sent, 3);
+  EXPECT_EQ(mails_to(email), 2U);
+}
+
 TEST_F(AuthMail, TheDatabaseHoldsNothingToReplay) {
   const std::string email = registered();
   ask_reset(email);

@@ -252,7 +252,13 @@ Awaitable<void> collect(Deps& deps, db::Client& database) {
 }
 
 Awaitable<void> remove_left_over(Deps& deps, db::Client& database) {
-  co_await leave_over(database, deps.folder->take_left());
+  const std::vector<Uuid> left = deps.folder->take_left();
+  try {
+    co_await leave_over(database, left);
+  } catch (...) {
+    for (const Uuid& id : left) deps.folder->leave(id);  // an upload fails where the database does
+    throw;
+  }
   if (std::chrono::steady_clock::now() < deps.folder->next_removal) co_return;
   for (;;) {
     const std::vector<Uuid> ids = co_await db::all(database.reads(), select_removable, backup_lock);

@@ -34,7 +34,7 @@ ORDER BY u.id DESC LIMIT :page
 -- Only what nothing refers to: the time is looked at again once the row's lock is had, and a reference just made sets it.
 WITH gone AS (DELETE FROM uploads u WHERE u.id = :id AND u.owner_id = :owner_id AND @unused@
               RETURNING u.id, u.owner_id, u.size + u.thumbnail_size AS bytes),
-left_over AS (INSERT INTO removed_files (upload_id) SELECT id FROM gone)
+left_over AS (INSERT INTO removed_files (upload_id) SELECT id FROM gone ON CONFLICT DO NOTHING)
 UPDATE upload_sums s SET files = s.files - 1, bytes = s.bytes - gone.bytes FROM gone WHERE s.user_id = gone.owner_id
 
 -- name: uploads.is_owned
@@ -74,7 +74,7 @@ WITH gone AS (
     SELECT u.id FROM uploads u WHERE u.unused_since < now() - interval '24 hours' AND @unused@
     LIMIT 100 FOR UPDATE OF u SKIP LOCKED)
   RETURNING id, owner_id, size + thumbnail_size AS bytes),
-left_over AS (INSERT INTO removed_files (upload_id) SELECT id FROM gone),
+left_over AS (INSERT INTO removed_files (upload_id) SELECT id FROM gone ON CONFLICT DO NOTHING),
 back AS (
   UPDATE upload_sums s SET files = s.files - g.files, bytes = s.bytes - g.bytes
   FROM (SELECT owner_id, count(*) AS files, sum(bytes)::bigint AS bytes FROM gone GROUP BY owner_id) g
@@ -85,11 +85,15 @@ SELECT id FROM gone
 -- Whose files are to be removed: none while a backup runs, which holds this lock, shared, since before its snapshot. The
 -- rows seen here were committed before the lock was asked for, so a backup that gets it later has their uploads no more:
 -- to have had it for this statement is enough.
-SELECT upload_id FROM removed_files WHERE (SELECT pg_try_advisory_xact_lock(:backup_lock::bigint)) LIMIT 50
+SELECT upload_id FROM removed_files r
+WHERE (SELECT pg_try_advisory_xact_lock(:backup_lock::bigint))
+  AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.id = r.upload_id) LIMIT 50
 
 -- name: uploads.leave_over
 -- Files that no row is for.
-INSERT INTO removed_files (upload_id) SELECT unnest(:ids) ON CONFLICT DO NOTHING
+INSERT INTO removed_files (upload_id)
+SELECT id FROM unnest(:ids) AS lone (id) WHERE NOT EXISTS (SELECT 1 FROM uploads u WHERE u.id = lone.id)
+ON CONFLICT DO NOTHING
 
 -- name: uploads.files_removed
 -- Nothing of them is left.
@@ -119,7 +123,7 @@ FROM uploads u WHERE u.owner_id = :user AND (:after = '' OR u.id > nullif(:after
 -- name: uploads.erase
 -- All that somebody keeps here, and what showed it, while users.hold_account holds the account.
 WITH gone AS (DELETE FROM uploads WHERE owner_id = :owner_id RETURNING id)
-INSERT INTO removed_files (upload_id) SELECT id FROM gone
+INSERT INTO removed_files (upload_id) SELECT id FROM gone ON CONFLICT DO NOTHING
 
 -- name: uploads.erase_sums
 -- After the uploads: everybody locks these rows in this order.
