@@ -208,7 +208,8 @@ def test_one_ends_under_load(bus, how):
             crowd.check(one.database(), last)
             print(f"{how}: all back after {back:.2f} s, presence ended after {unseen:.1f} s; {crowd.figures()}")
             assert unseen < slack(10)
-            assert how == "killed" or (1001 in cut[0].ends and cut[0].retries == 0)
+            # One message each may have crossed the good-bye on its way.
+            assert how == "killed" or all(1001 in device.ends and device.retries <= 1 for device in cut)
 
         asyncio.run(run())
 
